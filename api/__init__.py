@@ -1,0 +1,1 @@
+"""The HTTP API: authenticates, admits, writes jobs down and answers."""

@@ -1,0 +1,1 @@
+"""The control worker: the chores that keep the queue tidy."""

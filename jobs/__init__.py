@@ -1,0 +1,1 @@
+"""What a job is and everything that may happen to it; no HTTP, no engine."""

@@ -1,0 +1,1 @@
+"""The subcommands of `longhaul`, each imported only when it is called."""

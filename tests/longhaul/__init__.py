@@ -1,0 +1,1 @@
+"""Tests of the command, the embedded servers and the tiny model."""

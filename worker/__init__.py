@@ -1,0 +1,1 @@
+"""The inference worker: one resident engine, the jobs it claims, and their results."""
