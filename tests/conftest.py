@@ -1,0 +1,66 @@
+"""Real PostgreSQL and Redis for the tests: one of each per process, a database of its own for every test."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from jobs import migrate
+from jobs.database import Database
+from jobs.settings import Settings
+from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server whose database `longhaul` holds the migrated schema; it would not survive a power cut."""
+    quick = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), quick)
+    migrate.upgrade(server.start())
+    yield server
+    server.stop(immediate=True)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.stop(immediate=True)
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a fresh copy of the migrated database, dropped after the test."""
+    name = f"test_{next(_numbers)}"
+    server, _, _ = postgres.url.replace("+psycopg", "").rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE longhaul STRATEGY file_copy")
+        yield postgres.url.removesuffix("longhaul") + name
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> Iterator[str]:
+    """The URL of a Redis that is emptied after the test."""
+    yield redis_server.url
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str, redis_url: str) -> Settings:
+    """Settings for real servers of this test's own."""
+    return Settings(home=tmp_path / "home", database_url=database_url, redis_url=redis_url, log_format="text")
