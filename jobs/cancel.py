@@ -1,0 +1,48 @@
+"""The ends that no engine brings about: cancelled at any point of the life, expired in the queue, retired."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import text
+
+from jobs.database import Database, fetch
+
+
+async def cancel(database: Database, ids: Sequence[UUID]) -> list[UUID]:
+    """End these jobs wherever they are; the ones that this call ended. Their worker still has to be told."""
+    return await _end(database, "cancel", ids)
+
+
+async def expire(database: Database) -> list[UUID]:
+    """End the queued jobs whose time ran out, a thousand at most; the ones that this call ended."""
+    return await _end(database, "expire", [row.id for row in await database.run("expire_due")])
+
+
+async def retire(database: Database, model_id: int) -> list[UUID]:
+    """End the queued jobs of a model that is retired, a thousand at most; the ones that this call ended."""
+    return await _end(database, "retire", [row.id for row in await database.run("retire_due", model=model_id)])
+
+
+async def free_key(database: Database, job_id: UUID) -> None:
+    """Make the idempotency key of a job usable again: its client's disconnect cancelled it."""
+    async with database.engine.connect() as connection:
+        await connection.execute(
+            text("DELETE FROM idempotency WHERE kind = 'job' AND object_id = :job"), {"job": job_id}
+        )
+
+
+async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]:
+    if not ids:
+        return []
+    ended: list[UUID] = []
+    remaining = list(ids)
+    # A job that a rescue moves to its suspect flow between look and lock is missed; the next round finds it there.
+    for _ in range(3):
+        async with database.transaction() as connection:
+            locked = await fetch(connection, "flows_lock", ids=remaining)
+            rows = await fetch(connection, name, ids=remaining, locked=[flow.id for flow in locked])
+        ended += [row.id for row in rows]
+        remaining = [job for job in remaining if job not in set(ended)]
+        if not remaining or not await database.run("unfinished", ids=remaining):
+            break
+    return ended

@@ -1,0 +1,84 @@
+"""Free slots become claimed jobs, in the order decided at that moment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Row
+
+from jobs.database import Database, fetch
+from jobs.records import ClaimedJob, Flags, Tier
+
+_SUSPECTS_TOGETHER: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many jobs wait in a lane (up to what was asked), and whether it was served in the last minute."""
+
+    jobs: int
+    served: bool
+
+
+async def waiting(database: Database, model_id: int, free: int) -> dict[Tier, Waiting]:
+    """What waits for a model, by tier, counted up to `free`."""
+    rows = await database.run("waiting", model=model_id, free=free)
+    return {Tier(row.tier): Waiting(row.waiting, row.served) for row in rows}
+
+
+async def claim(database: Database, worker: UUID, model_id: int, tier: Tier, free: int) -> list[ClaimedJob]:
+    """Take up to `free` jobs of one lane for `worker`, by virtual start time. The claim is durable when it returns."""
+    return await _claim(database, "claim", worker=worker, model=model_id, tier=int(tier), free=free)
+
+
+async def hold_suspects(database: Database, worker: UUID, model_id: int) -> bool:
+    """Whether suspects wait and `worker` is the one to serve them, with its slots empty."""
+    return bool(await database.run("suspects_hold", worker=worker, model=model_id))
+
+
+async def claim_suspects(database: Database, worker: UUID, model_id: int) -> list[ClaimedJob]:
+    """Take the next suspects: eight together, or one that was lost three times, alone."""
+    return await _claim(
+        database, "claim_suspects", worker=worker, model=model_id, tier=int(Tier.SUSPECT), free=_SUSPECTS_TOGETHER
+    )
+
+
+async def _claim(database: Database, name: str, **parameters: Any) -> list[ClaimedJob]:
+    async with database.transaction() as connection:
+        flows = await fetch(
+            connection,
+            "claim_lock",
+            model=parameters["model"],
+            tier=parameters["tier"],
+            free=parameters["free"],
+        )
+        if not flows:
+            return []
+        taken = await fetch(connection, name, locked=[flow.id for flow in flows], **parameters)
+    if not taken:
+        return []
+    job_ids = [row.id for row in taken]
+    bodies = await database.run("bodies", ids=job_ids, first=min(job_ids), last=max(job_ids))
+    return _jobs(taken, {row.job_id: row for row in bodies})
+
+
+def _jobs(taken: Sequence[Row[Any]], bodies: dict[UUID, Row[Any]]) -> list[ClaimedJob]:
+    return [
+        ClaimedJob(
+            id=row.id,
+            lease_token=row.lease_token,
+            flow_id=row.flow_id,
+            tenant_id=row.tenant_id,
+            tier=Tier(row.tier),
+            cost=row.cost,
+            weight=row.weight,
+            attempts=row.attempts,
+            timeout_seconds=row.timeout_s,
+            flags=Flags(row.flags),
+            endpoint=bodies[row.id].endpoint,
+            body=bytes(bodies[row.id].body),
+            service_tier=bodies[row.id].service_tier,
+        )
+        for row in taken
+    ]

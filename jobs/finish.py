@@ -1,0 +1,141 @@
+"""An `Outcome` becomes a terminal row with its result, fenced, in company; and flows pay for what their jobs did cost."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DataError, SQLAlchemyError
+
+from jobs import metrics
+from jobs.database import Database
+from jobs.group_commit import GroupCommit
+from jobs.records import ClaimedJob, Outcome
+from jobs.states import Status
+
+Ending: TypeAlias = tuple[ClaimedJob, Outcome]
+
+_COMPANY: Final = 500
+_UNSTORABLE: Final = Outcome(
+    Status.FAILED, error_code="server_error", error_message="The engine's response could not be stored."
+)
+_log = structlog.get_logger()
+
+
+class Finisher:
+    """Records outcomes; `announce(ids)` hears of them after each commit and must not block."""
+
+    def __init__(self, database: Database, announce: Callable[[Sequence[UUID]], None]) -> None:
+        self._database = database
+        self._announce = announce
+        self._group: GroupCommit[Ending, bool] = GroupCommit(self._flush, limit=_COMPANY)
+
+    async def finish(self, job: ClaimedJob, outcome: Outcome) -> bool:
+        """Commit one outcome, however long the database is away; False if the job was no longer ours to end."""
+        return await self._group.add((job, outcome))
+
+    async def drain(self) -> None:
+        """Return when everything has been recorded."""
+        await self._group.drain()
+
+    @property
+    def waiting(self) -> int:
+        """How many outcomes stand behind the flush in flight."""
+        return self._group.waiting
+
+    async def _flush(self, endings: Sequence[Ending]) -> Sequence[bool]:
+        metrics.FINISH_COMPANY.observe(len(endings))
+        # In id order: every statement that ends jobs takes their rows so.
+        ended = await self._record(sorted(endings, key=lambda ending: ending[0].id))
+        # All of them, not only the ended: a flush that is sent again because its commit's answer was lost ends nothing.
+        self._announce([job.id for job, _ in endings])
+        for job, outcome in endings:
+            if job.id in ended:
+                metrics.FINISHED.labels(outcome.status.value).inc()
+            else:
+                metrics.STALE_RESULTS.inc()
+        return [job.id in ended for job, _ in endings]
+
+    async def _record(self, endings: Sequence[Ending]) -> set[UUID]:
+        """Write these and return the ids that ended. A result is never dropped: it exists nowhere else."""
+        pause = 0.05
+        while True:
+            try:
+                return {row.id for row in await self._database.run("finish", **_columns(endings))}
+            except DataError as error:
+                if len(endings) > 1:  # one result that cannot be stored must not hold up its company
+                    half = len(endings) // 2
+                    return await self._record(endings[:half]) | await self._record(endings[half:])
+                job, _ = endings[0]
+                _log.error("a result cannot be stored", job_id=str(job.id), error=str(error))
+                endings = [(job, _UNSTORABLE)]
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                _log.warning("results are kept until the database takes them", results=len(endings), error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(1.0, pause * 2)
+
+
+def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
+    """The parameters of `finish.sql`: one list a column."""
+    outcomes = [outcome for _, outcome in endings]
+    return {
+        "ids": [job.id for job, _ in endings],
+        "lease_tokens": [job.lease_token for job, _ in endings],
+        "statuses": [outcome.status.value for outcome in outcomes],
+        "status_codes": [outcome.status_code for outcome in outcomes],
+        "bodies": [outcome.body for outcome in outcomes],
+        "error_codes": [outcome.error_code for outcome in outcomes],
+        "error_messages": [outcome.error_message for outcome in outcomes],
+        "input": [outcome.usage.input for outcome in outcomes],
+        "cached": [outcome.usage.cached for outcome in outcomes],
+        "output": [outcome.usage.output for outcome in outcomes],
+        "reasoning": [outcome.usage.reasoning for outcome in outcomes],
+    }
+
+
+class Settlement:
+    """What flows owe or get back, and what a worker learns, gathered and written once a second.
+
+    It is not written with the results, so that they need no lock on a flow; a lost second costs a little fairness.
+    """
+
+    def __init__(self, database: Database, model_id: int) -> None:
+        self._database = database
+        self._model_id = model_id
+        self._times: defaultdict[int, float] = defaultdict(float)
+        self._lanes: dict[int, list[int]] = {}
+
+    def note(self, job: ClaimedJob, outcome: Outcome | None) -> None:
+        """A job ended with this outcome, or went back without one and gets its whole cost back."""
+        if outcome is None:
+            self._times[job.flow_id] -= job.cost / job.weight
+            return
+        usage = outcome.usage
+        truth = max(1, usage.input + usage.output)
+        self._times[job.flow_id] += (truth - job.cost) / job.weight
+        if usage.input:
+            lane = self._lanes.setdefault(int(job.tier), [0, 0, 0, 0])
+            for position, amount in enumerate((1, usage.output, usage.input, len(job.body))):
+                lane[position] += amount
+
+    async def flush(self, seconds: float) -> None:
+        """Write what was gathered in the last `seconds`; while the database is away it is gathered on."""
+        times, lanes = self._times, self._lanes
+        if not times:
+            return
+        self._times, self._lanes = defaultdict(float), {}
+        await self._database.run("settle", flow_ids=list(times), times=list(times.values()))
+        if lanes:
+            jobs, outputs, inputs, body_bytes = (list(column) for column in zip(*lanes.values(), strict=True))
+            await self._database.run(
+                "learn",
+                model=self._model_id,
+                seconds=seconds,
+                tiers=list(lanes),
+                jobs=jobs,
+                outputs=outputs,
+                inputs=inputs,
+                bytes=body_bytes,
+            )

@@ -1,0 +1,104 @@
+"""A worker holds its jobs as long as its lease is renewed; without it they go back, counted, or refunded if it says so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+
+from jobs.database import Database, fetch
+from jobs.records import Tier
+
+
+@dataclass(frozen=True, slots=True)
+class Orphaned:
+    """What became of a lost worker's jobs: how many wait again for which model, and which ended as `worker_lost`."""
+
+    model_id: int | None
+    requeued: int
+    failed: list[UUID]
+
+
+async def renew(
+    database: Database, worker: UUID, lease_seconds: float, slots: int, draining: bool
+) -> dict[UUID, int] | None:
+    """Live for one more lease, on the database's clock.
+
+    Returns:
+        The lease token of each job that the database says this worker holds; None if the worker is not known.
+    """
+    if not await database.run("renew", worker=worker, lease=lease_seconds, slots=slots, draining=draining):
+        return None
+    return {row.id: row.lease_token for row in await database.run("held", worker=worker)}
+
+
+async def release(database: Database, jobs: Sequence[tuple[UUID, int]]) -> int:
+    """Hand these `(job, lease token)` back with their attempt refunded; how many were still ours to hand back."""
+    if not jobs:
+        return 0
+    job_ids = [job for job, _ in jobs]
+    async with database.transaction() as connection:
+        locked = await fetch(connection, "flows_lock", ids=job_ids)
+        released = await fetch(
+            connection,
+            "release",
+            ids=job_ids,
+            lease_tokens=[token for _, token in jobs],
+            locked=[flow.id for flow in locked],
+        )
+    return len(released)
+
+
+async def orphan(database: Database, worker: UUID, *, only_expired: bool = False) -> Orphaned:
+    """Take a lost worker's jobs from it, counting the loss; a worker whose engine died does it for itself.
+
+    With `only_expired` nothing is taken from a worker that renewed its lease in the meantime.
+    """
+    async with database.transaction() as connection:
+        if only_expired:
+            locked_worker = await connection.execute(
+                text("SELECT id FROM workers WHERE id = :worker AND lease_until <= now() FOR UPDATE"),
+                {"worker": worker},
+            )
+            if locked_worker.first() is None:
+                return Orphaned(None, 0, [])
+        orphans = await fetch(connection, "orphans", worker=worker)
+        if not orphans:
+            return Orphaned(None, 0, [])
+        moving = [row for row in orphans if row.moves]
+        if moving:
+            await fetch(
+                connection,
+                "flows_make",
+                models=[row.model_id for row in moving],
+                tiers=[int(Tier.SUSPECT)] * len(moving),
+                tenants=[row.tenant_id for row in moving],
+                waited=[row.waited for row in moving],
+                batches=[row.batch_id for row in moving],
+            )
+        job_ids = [row.id for row in orphans]
+        locked = await fetch(connection, "orphan_lock", ids=job_ids)
+        ended = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
+    failed = [row.id for row in ended]
+    return Orphaned(orphans[0].model_id, len(orphans) - len(failed), failed)
+
+
+async def expired(database: Database, lease_seconds: float) -> list[UUID]:
+    """Workers whose lease ran out and who still hold jobs; none while the database is younger than one lease, since
+    nobody could renew before it was up."""
+    return [row.id for row in await database.run("lease_expired", lease=lease_seconds)]
+
+
+async def end(database: Database, worker: UUID) -> None:
+    """Let a worker's lease expire now: somebody saw it die."""
+    await database.run("lease_end", worker=worker)
+
+
+async def end_home(database: Database, home: str) -> int:
+    """Let the leases of every worker that was started from this folder expire now; how many there were."""
+    return len(await database.run("lease_end_home", home=home))
+
+
+async def leave(database: Database, worker: UUID) -> None:
+    """A clean stop: the worker holds nothing any more and its row goes."""
+    await database.run("worker_leave", worker=worker)

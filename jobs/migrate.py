@@ -1,0 +1,50 @@
+"""Bring a database's schema to this version, with Alembic, and make the partitions of the next days."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, create_engine, text
+
+from jobs import ids
+
+DAYS_AHEAD = 14
+_LOCK = 0x10_4A_01
+"""The advisory lock under which one process migrates while the others wait."""
+
+
+def folder() -> Path:
+    """Where the migrations lie: inside the installed package, else beside it in the checkout."""
+    packaged = Path(__file__).parent / "migrations"
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "migrations"
+
+
+def upgrade(url: str) -> None:
+    """Run every migration that this database lacks, once, whoever else tries at the same time."""
+    engine = create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(folder()))
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
+        connection.commit()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        make_partitions(connection, datetime.now(UTC))
+        connection.commit()
+    engine.dispose()
+
+
+def make_partitions(connection: Connection, now: datetime) -> None:
+    """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now."""
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for offset in range(-1, DAYS_AHEAD + 1):
+        day = midnight + timedelta(days=offset)
+        lower, upper = ids.floor(day.timestamp()), ids.floor((day + timedelta(days=1)).timestamp())
+        for table in ("requests", "results"):
+            connection.execute(
+                text(
+                    f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
+                    f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
+                )
+            )

@@ -1,0 +1,198 @@
+"""What passes between the parts: frozen rows, no behaviour."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import IntEnum, IntFlag
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from jobs.states import Status
+
+Json: TypeAlias = dict[str, Any]
+
+
+class Tier(IntEnum):
+    """A lane of one model, in the order in which the engine prefers them. `SUSPECT` is ours: jobs that lost two workers."""
+
+    PRIORITY = 0
+    DEFAULT = 1
+    FLEX = 2
+    BATCH = 3
+    SUSPECT = 4
+
+
+class Flags(IntFlag):
+    """What hangs on a job's end, so that the finishing flush looks only where something does."""
+
+    NONE = 0
+    WEBHOOK = 1
+    LINES = 2
+    SUCCESSOR = 4
+    BACKGROUND = 8
+    KEEPS_STREAM = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who asks. `id` 1 is the tenant `default`."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """`key` as the client sent it; `body_hash` (16 bytes) tells whether the same request came again."""
+
+    key: str
+    body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """One admitted request. `body` is what the engine will get, `cost` its estimated tokens (at least 1)."""
+
+    id: UUID
+    tenant_id: int
+    model_id: int
+    model: str
+    endpoint: str
+    body: bytes
+    tier: Tier
+    waited: bool
+    cost: int
+    timeout_seconds: int
+    expires_seconds: int | None = None
+    service_tier: str | None = None
+    metadata: dict[str, str] | None = None
+    key: IdempotencyKey | None = None
+    repeat_hash: bytes | None = None
+    """16 bytes of the same tenant's path and body, where the client may come back for the job (see `jobs.repeats`)."""
+    retry_of: UUID | None = None
+    flags: Flags = Flags.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What became of one `NewJob`: its own row, or the job that this repeats."""
+
+    id: UUID
+    existed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job that this worker holds: `lease_token` fences everything that it will write about it."""
+
+    id: UUID
+    lease_token: int
+    flow_id: int
+    tenant_id: int
+    tier: Tier
+    cost: int
+    weight: float
+    """Effective weight of its flow when it was claimed; the settlement divides by it."""
+    attempts: int
+    timeout_seconds: int
+    flags: Flags
+    endpoint: str
+    body: bytes
+    service_tier: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one response."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended: a response of the engine, or an `error_code` of ours where there is none."""
+
+    status: Status
+    status_code: int | None = None
+    body: bytes | None = None
+    usage: Usage = Usage()
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a waiter needs of a job that ended."""
+
+    id: UUID
+    status: Status
+    status_code: int | None
+    body: bytes | None
+    error_code: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One job with everything the job object shows. `body` of the response only where it was asked for."""
+
+    id: UUID
+    tenant_id: int
+    status: Status
+    endpoint: str
+    model: str
+    tier: Tier
+    service_tier: str | None
+    attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    batch_id: UUID | None = None
+    custom_id: str | None = None
+    metadata: dict[str, str] | None = None
+    retry_of: UUID | None = None
+    usage: Usage | None = None
+    status_code: int | None = None
+    body: bytes | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What an engine says of itself when its worker comes up.
+
+    `endpoints` maps each path to the JSON schema of its request body, made self-contained (`$defs` inside).
+    """
+
+    model: str
+    aliases: tuple[str, ...]
+    adapters: tuple[str, ...]
+    endpoints: dict[str, Json]
+    context_length: int | None
+    slots: int
+    limits: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that was registered and not retired, as admission sees it.
+
+    `endpoints` maps each path to the hash of its schema; `queue` is the Celery queue of its engine.
+    """
+
+    id: int
+    name: str
+    aliases: tuple[str, ...]
+    adapters: tuple[str, ...]
+    queue: str
+    endpoints: dict[str, str]
+    context_length: int | None
+    created_at: datetime
+    workers: int
+    slots: int
+    bytes_per_token: float
+    mean_output: dict[Tier, float]

@@ -1,0 +1,137 @@
+"""Every setting of every part: its type, default, unit and reason. Only entry points read it; the rest get values."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from the environment; a field's environment variable is its alias, or its name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    # One machine: `longhaul up`.
+    home: Path = Field(Path(".longhaul"), alias="LONGHAUL_HOME", description="Data folder of `longhaul up`.")
+    host: str = Field("127.0.0.1", alias="LONGHAUL_HOST", description="Address on which the API listens.")
+    port: int = Field(8000, alias="LONGHAUL_PORT", ge=0, le=65535, description="Port of the API.")
+    model: str | None = Field(
+        None, alias="LONGHAUL_MODEL", description="Hugging Face id or folder; unset: a tiny model built on the spot."
+    )
+    engine: str = Field(
+        "vllm",
+        alias="LONGHAUL_ENGINE",
+        description="`vllm`, or `package.module:factory` of an ASGI app with an engine's calls.",
+    )
+    engine_args: str = Field(
+        "", alias="LONGHAUL_ENGINE_ARGS", description="Arguments of vLLM, as on its own command line."
+    )
+
+    # Stores.
+    database_url: str | None = Field(
+        None, alias="DATABASE_URL", description="PostgreSQL 15 or newer; unset: an embedded one under `longhaul up`."
+    )
+    redis_url: str | None = Field(
+        None, alias="REDIS_URL", description="Redis with `maxmemory-policy noeviction`; unset: an embedded one."
+    )
+    redis_prefix: str = Field(
+        "longhaul",
+        alias="LONGHAUL_REDIS_PREFIX",
+        description="Keys and channels of this deployment begin with `{prefix}:`.",
+    )
+    pool_size: int = Field(8, alias="LONGHAUL_POOL_SIZE", ge=2, description="Database connections of one process.")
+
+    # API.
+    auth: Literal["keys", "none"] = Field(
+        "keys", alias="LONGHAUL_AUTH", description="`none`: any key or none is the tenant `default`; for one machine."
+    )
+    auth_none_anywhere: bool = Field(
+        False, alias="LONGHAUL_AUTH_NONE_ANYWHERE", description="Allow LONGHAUL_AUTH=none on a public address."
+    )
+    body_limit_bytes: int = Field(
+        32 * 2**20, alias="LONGHAUL_BODY_LIMIT", ge=1024, description="Largest request body, bytes."
+    )
+    media_urls: bool = Field(
+        False,
+        alias="LONGHAUL_MEDIA_URLS",
+        description="Allow http(s) URLs of media in a body: the worker fetches them from inside the deployment.",
+    )
+    grace_seconds: float = Field(
+        60,
+        alias="LONGHAUL_GRACE",
+        ge=0,
+        description="How long a job waits for its client's own repeat before it is cancelled.",
+    )
+    timeout_seconds: int = Field(
+        3600, alias="LONGHAUL_TIMEOUT", ge=1, description="How long a job may run unless its request says otherwise."
+    )
+    wait_seconds: int = Field(600, alias="LONGHAUL_MAX_WAIT", ge=1, description="Longest `wait` of one request.")
+
+    # Order.
+    shares: dict[str, float] = Field(
+        default={"priority": 0.4, "default": 0.3, "flex": 0.1, "batch": 0.2},
+        alias="LONGHAUL_SHARES",
+        description="JSON object: each tier's share of all slots while others want them too.",
+    )
+
+    # Worker.
+    lease_seconds: float = Field(
+        60, alias="LONGHAUL_LEASE", gt=0, description="A worker that is silent this long has lost its jobs."
+    )
+    drain_seconds: float = Field(
+        25,
+        alias="LONGHAUL_DRAIN",
+        ge=0,
+        description="How long SIGTERM lets running jobs finish: a spot notice is 30 s.",
+    )
+    worker_id: str | None = Field(
+        None,
+        alias="LONGHAUL_WORKER_ID",
+        description="UUID of this boot; `longhaul up` sets it, else the worker makes one.",
+    )
+
+    # Control.
+    chore_seconds: float = Field(
+        5, alias="LONGHAUL_CHORES", gt=0, description="Period of the chores that reconcile, rescue and expire."
+    )
+    keep_days: int = Field(
+        30, alias="LONGHAUL_KEEP_DAYS", ge=1, description="Days after which request and result bodies go."
+    )
+
+    # Watching.
+    metrics_port: int = Field(
+        0, alias="LONGHAUL_METRICS_PORT", ge=0, le=65535, description="Port of /metrics on worker and control; 0: none."
+    )
+    log_format: Literal["json", "text"] = Field(
+        "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."
+    )
+    log_level: str = Field("INFO", alias="LONGHAUL_LOG_LEVEL", description="Least severity that is logged.")
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_name_tiers(cls, value: dict[str, float]) -> dict[str, float]:
+        tiers = {"priority", "default", "flex", "batch"}
+        if set(value) != tiers or any(share < 0 for share in value.values()) or sum(value.values()) <= 0:
+            raise ValueError("must give each of priority, default, flex and batch a share of 0 or more, not all 0")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_is_known(cls, value: str) -> str:
+        if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+
+def load() -> Settings:
+    """The settings of this process's environment.
+
+    Raises:
+        SystemExit: with all faults in one message, each with the variable's name.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"  {fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+        raise SystemExit("Settings are not valid:\n" + "\n".join(lines)) from None

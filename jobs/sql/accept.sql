@@ -1,0 +1,52 @@
+-- (new) -> queued
+-- One flush of submits. Flows are locked first and in id order, as everywhere: flows, jobs by id, batches.
+-- Nothing is written unless every flow still exists; the caller then makes the flows anew and sends the flush again.
+-- A flush that is sent twice because its commit's answer was lost inserts nothing the second time.
+WITH locked AS MATERIALIZED (
+    SELECT id FROM flows WHERE id = ANY(CAST(:flows AS bigint[])) ORDER BY id FOR UPDATE
+),
+incoming AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:flow_ids AS bigint[]), CAST(:tenant_ids AS int[]), CAST(:costs AS int[]),
+        CAST(:tiers AS smallint[]), CAST(:timeouts AS int[]), CAST(:flags AS smallint[]), CAST(:expires AS int[]),
+        CAST(:endpoints AS text[]), CAST(:models AS text[]), CAST(:bodies AS bytea[]), CAST(:metadata AS text[]),
+        CAST(:service_tiers AS text[]), CAST(:retries AS uuid[]), CAST(:repeat_hashes AS bytea[])
+    ) AS i (id, flow_id, tenant_id, cost, tier, timeout_s, flags, expires_s, endpoint, model, body, metadata,
+            service_tier, retry_of, repeat_hash)
+    WHERE (SELECT count(*) FROM locked) = cardinality(CAST(:flows AS bigint[]))
+),
+inserted AS (
+    INSERT INTO jobs (id, flow_id, tenant_id, cost, tier, timeout_s, flags, place, expires_at)
+    SELECT id, flow_id, tenant_id, cost, tier, timeout_s, flags, uuid_send(id), now() + make_interval(secs => expires_s)
+    FROM incoming
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id, flow_id, place
+),
+stored AS (
+    INSERT INTO requests (job_id, endpoint, model, body)
+    SELECT id, endpoint, model, body FROM incoming JOIN inserted USING (id)
+),
+described AS (
+    INSERT INTO details (job_id, metadata, service_tier, retry_of)
+    SELECT id, CAST(metadata AS jsonb), service_tier, retry_of
+    FROM incoming JOIN inserted USING (id)
+    WHERE metadata IS NOT NULL OR service_tier IS NOT NULL OR retry_of IS NOT NULL
+),
+awaited AS (
+    INSERT INTO repeats (job_id, tenant_id, body_hash)
+    SELECT id, tenant_id, repeat_hash FROM incoming JOIN inserted USING (id) WHERE repeat_hash IS NOT NULL
+),
+opened AS (
+    -- ids made before their commit arrive out of order, hence least(); a flow that wakes starts at the lane's floor
+    UPDATE flows f
+    SET queued = f.queued + d.k,
+        open = true,
+        cursor = least(f.cursor, d.place),
+        vtime = CASE WHEN f.open THEN f.vtime
+                     ELSE greatest(f.vtime, (SELECT l.vfloor FROM lanes l WHERE l.model_id = f.model_id AND l.tier = f.tier))
+                END
+    FROM (SELECT flow_id, count(*) AS k, (array_agg(place ORDER BY place))[1] AS place FROM inserted GROUP BY flow_id) d
+    WHERE f.id = d.flow_id
+)
+SELECT (SELECT count(*) FROM locked) AS locked

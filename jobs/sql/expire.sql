@@ -1,0 +1,9 @@
+-- queued -> expired
+WITH ended AS (
+    UPDATE jobs
+    SET status = 'expired', finished_at = now()
+    WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'queued' AND expires_at <= now()
+      AND flow_id = ANY(CAST(:locked AS bigint[]))
+    RETURNING id, flow_id, flags, blocked_on IS NULL AS was_queued
+),
+-- include: ended

@@ -1,0 +1,24 @@
+-- in_progress -> completed, in_progress -> failed
+-- Fenced by the lease token: who lost the job writes nothing.
+WITH outcome AS MATERIALIZED (
+    SELECT *
+    FROM unnest(
+        CAST(:ids AS uuid[]), CAST(:lease_tokens AS int[]), CAST(:statuses AS job_status[]), CAST(:status_codes AS smallint[]),
+        CAST(:bodies AS bytea[]), CAST(:error_codes AS text[]), CAST(:error_messages AS text[]), CAST(:input AS int[]),
+        CAST(:cached AS int[]), CAST(:output AS int[]), CAST(:reasoning AS int[])
+    ) AS o (id, lease_token, status, status_code, body, error_code, error_message, input, cached, output, reasoning)
+),
+ended AS (
+    UPDATE jobs
+    SET status = o.status, finished_at = now(), worker_id = NULL
+    FROM outcome o
+    WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.status = 'in_progress'
+    RETURNING jobs.id, jobs.flow_id, jobs.flags, false AS was_queued
+),
+stored AS (
+    INSERT INTO results (job_id, status_code, body, error_code, error_message, input_tokens, cached_tokens, output_tokens,
+                         reasoning_tokens)
+    SELECT o.id, o.status_code, o.body, o.error_code, o.error_message, o.input, o.cached, o.output, o.reasoning
+    FROM outcome o JOIN ended USING (id)
+),
+-- include: ended

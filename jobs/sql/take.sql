@@ -1,0 +1,33 @@
+taken AS (
+    UPDATE jobs
+    SET status = 'in_progress',
+        attempts = attempts + 1,
+        lease_token = lease_token + 1,
+        worker_id = :worker,
+        started_at = now()
+    FROM picked p
+    WHERE jobs.id = p.id AND jobs.status = 'queued'
+    RETURNING jobs.id, jobs.lease_token, jobs.flow_id, jobs.tenant_id, jobs.tier, jobs.cost, jobs.place, jobs.attempts,
+              jobs.timeout_s, jobs.flags, p.weight, p.start
+),
+paid AS (
+    UPDATE flows
+    SET vtime = flows.vtime + d.cost / d.weight,
+        queued = flows.queued - d.k,
+        open = flows.queued - d.k > 0,
+        cursor = d.place
+    FROM (
+        SELECT flow_id, min(weight) AS weight, sum(cost) AS cost, count(*) AS k,
+               (array_agg(place ORDER BY place DESC))[1] AS place
+        FROM taken GROUP BY flow_id
+    ) d
+    WHERE flows.id = d.flow_id
+),
+lane AS (
+    UPDATE lanes
+    SET vfloor = greatest(vfloor, (SELECT max(start) FROM taken)), served_at = now()
+    WHERE model_id = :model AND tier = :tier AND EXISTS (SELECT FROM taken)
+)
+SELECT id, lease_token, flow_id, tenant_id, tier, cost, weight, attempts, timeout_s, flags
+FROM taken
+ORDER BY start, place
