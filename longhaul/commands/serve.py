@@ -1,0 +1,93 @@
+"""`longhaul api`, `worker`, `control` and `migrate`: the parts, one process each, for whoever keeps them alive."""
+
+import os
+import shlex
+from typing import Annotated
+
+import typer
+
+from jobs import settings as settings_module
+from jobs.settings import Settings
+from longhaul.output import talk
+
+
+def api() -> None:
+    """Run the HTTP API on LONGHAUL_HOST and LONGHAUL_PORT until SIGTERM."""
+    import uvicorn
+    from api.app import create_app
+
+    settings = _stores_named(settings_module.load())
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,  # longer than a load balancer's 60 s, else it reuses connections that we just closed
+        backlog=4096,
+    )
+
+
+def worker(
+    arguments: Annotated[list[str] | None, typer.Argument(metavar="ENGINE_ARGUMENT", help="After --.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(metavar="vllm|PACKAGE.MODULE:FACTORY", help="Instead of LONGHAUL_ENGINE.")
+    ] = None,
+) -> None:
+    """Run an inference worker until SIGTERM: it then finishes its jobs, or hands them back.
+
+    The engine's arguments follow after `--`; without any they are made from LONGHAUL_MODEL and LONGHAUL_ENGINE_ARGS.
+    """
+    from worker.app import main
+
+    settings = _stores_named(settings_module.load())
+    if engine:
+        settings = settings.model_copy(update={"engine": engine})
+    raise typer.Exit(main(settings, arguments or _engine_arguments(settings)))
+
+
+def control() -> None:
+    """Run the control worker, which reconciles, rescues, expires and purges, until SIGTERM."""
+    from control.app import main
+
+    raise typer.Exit(main(_stores_named(settings_module.load())))
+
+
+def migrate() -> None:
+    """Bring the schema of DATABASE_URL to this version; harmless when it is there already."""
+    from jobs.migrate import upgrade
+    from longhaul.deployment import database_url
+    from longhaul.output import failures_said
+
+    with failures_said():
+        upgrade(database_url(settings_module.load()))
+    talk("The schema is that of this version.")
+
+
+def _stores_named(settings: Settings) -> Settings:
+    missing = [
+        name for name, url in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)) if not url
+    ]
+    if missing:
+        raise SystemExit(f"Set {' and '.join(missing)}; `longhaul up` brings servers of its own.")
+    return settings
+
+
+def _engine_arguments(settings: Settings) -> list[str]:
+    given = shlex.split(settings.engine_args)
+    if settings.model:
+        return ["--model", settings.model, *given]
+    if settings.engine == "vllm" and "--model" not in given:
+        return [*_tiny_model(settings), *given]
+    return given
+
+
+def _tiny_model(settings: Settings) -> list[str]:
+    from longhaul.tiny_model import build
+
+    talk("LONGHAUL_MODEL is not set: serving a tiny model of random weights, which speaks no sense.")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")
+    folder = build(settings.home.resolve() / "tiny-model")
+    return ["--model", str(folder), "--served-model-name", "tiny", "--enforce-eager"]
