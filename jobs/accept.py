@@ -9,10 +9,9 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 from sqlalchemy.exc import DataError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from jobs import metrics
-from jobs.database import Database, fetch, is_connection_lost
+from jobs.database import Database, Driver, fetch, is_connection_lost
 from jobs.errors import BadRequest, Unavailable, Unprocessable
 from jobs.group_commit import GroupCommit
 from jobs.records import Accepted, NewJob
@@ -94,7 +93,7 @@ class Acceptor:
                 await self._insert(fresh, connection)
             return answers, fresh
 
-    async def _insert(self, jobs: Sequence[NewJob], connection: AsyncConnection | None = None) -> None:
+    async def _insert(self, jobs: Sequence[NewJob], connection: Driver | None = None) -> None:
         for known in (True, False):
             if not known:
                 self._flows.clear()
@@ -120,9 +119,7 @@ class Acceptor:
         return [self._flows[key] for key in keys]
 
 
-async def _recognise(
-    connection: AsyncConnection, submissions: Sequence[Submission]
-) -> list[list[Accepted] | Exception]:
+async def _recognise(connection: Driver, submissions: Sequence[Submission]) -> list[list[Accepted] | Exception]:
     """Take the idempotency keys of these submissions; a submission with a key that is spoilt takes none."""
     keyed = {(job.tenant_id, job.key.key): job for submission in submissions for job in submission if job.key}
     names = sorted(keyed)

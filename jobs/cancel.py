@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import text
-
 from jobs.database import Database, fetch
 
 
@@ -23,12 +21,9 @@ async def retire(database: Database, model_id: int) -> list[UUID]:
     return await _end(database, "retire", [row.id for row in await database.run("retire_due", model=model_id)])
 
 
-async def free_key(database: Database, job_id: UUID) -> None:
-    """Make the idempotency key of a job usable again: its client's disconnect cancelled it."""
-    async with database.engine.connect() as connection:
-        await connection.execute(
-            text("DELETE FROM idempotency WHERE kind = 'job' AND object_id = :job"), {"job": job_id}
-        )
+async def free_key(database: Database, tenant_id: int, key: str, job_id: UUID) -> None:
+    """Make an idempotency key usable again: the disconnect of its client cancelled this job."""
+    await database.run("key_free", tenant=tenant_id, key=key, id=job_id)
 
 
 async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]:

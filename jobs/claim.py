@@ -1,13 +1,10 @@
 """Free slots become claimed jobs, in the order decided at that moment."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Row
-
-from jobs.database import Database, fetch
+from jobs.database import Database, Rows, fetch
 from jobs.records import ClaimedJob, Flags, Tier
 
 _SUSPECTS_TOGETHER: Final = 8
@@ -63,7 +60,7 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
     return _jobs(taken, {row.job_id: row for row in bodies})
 
 
-def _jobs(taken: Sequence[Row[Any]], bodies: dict[UUID, Row[Any]]) -> list[ClaimedJob]:
+def _jobs(taken: Rows, bodies: dict[UUID, Any]) -> list[ClaimedJob]:
     return [
         ClaimedJob(
             id=row.id,

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import text
-
 from jobs.database import Database, fetch
 from jobs.records import Tier
 
@@ -56,11 +54,7 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
     """
     async with database.transaction() as connection:
         if only_expired:
-            locked_worker = await connection.execute(
-                text("SELECT id FROM workers WHERE id = :worker AND lease_until <= now() FOR UPDATE"),
-                {"worker": worker},
-            )
-            if locked_worker.first() is None:
+            if not await fetch(connection, "lease_expired_lock", worker=worker):
                 return Orphaned(None, 0, [])
         orphans = await fetch(connection, "orphans", worker=worker)
         if not orphans:

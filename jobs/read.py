@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, select, text
+from sqlalchemy import Row, Select, select
 
 from jobs import ids
 from jobs.database import Database, fetch
@@ -162,9 +162,7 @@ async def delete(database: Database, tenant_id: int, job_id: UUID) -> None:
             raise _missing(job_id)
         if not Status(rows[0].status).terminal:
             raise Conflict(f"Cannot delete a job with status '{rows[0].status}'. Cancel it first.")
-        for table, column in (("results", "job_id"), ("requests", "job_id"), ("details", "job_id"), ("jobs", "id")):
-            await connection.execute(text(f"DELETE FROM {table} WHERE {column} = :id"), {"id": job_id})
-        await connection.execute(text("DELETE FROM idempotency WHERE object_id = :id AND kind = 'job'"), {"id": job_id})
+        await fetch(connection, "delete_job", id=job_id, tenant=tenant_id)
 
 
 def _view(*more: Any) -> Select[Any]:

@@ -12,7 +12,7 @@ Json: TypeAlias = dict[str, Any]
 
 
 class Tier(IntEnum):
-    """A lane of one model, in the order in which the engine prefers them. `SUSPECT` is ours: jobs that lost two workers."""
+    """A lane of one model, in the order in which the engine prefers them. Jobs that lost two workers are `SUSPECT`."""
 
     PRIORITY = 0
     DEFAULT = 1

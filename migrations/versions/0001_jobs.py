@@ -190,7 +190,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(
-        "DROP TABLE repeats, idempotency, results, requests, details, jobs, flows, lanes, workers, schemas, model_names,"
-        " models, api_keys, tenants"
+        "DROP TABLE repeats, idempotency, results, requests, details, jobs, flows, lanes, workers, schemas,"
+        " model_names, models, api_keys, tenants"
     )
     op.execute("DROP TYPE job_status")
