@@ -42,7 +42,7 @@ def _source(name: str) -> str:
 
 @functools.cache
 def statement(name: str) -> bytes:
-    """The statement `sql/NAME.sql` as the driver wants it; `-- include: OTHER` stands for the text of `sql/OTHER.sql`."""
+    """`sql/NAME.sql` as the driver wants it; in it, `-- include: OTHER` stands for the text of `sql/OTHER.sql`."""
     return _PARAMETER.sub(r"%(\1)s", _COMMENT.sub("", _source(name)).replace("%", "%%")).encode()
 
 

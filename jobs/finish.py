@@ -1,4 +1,4 @@
-"""An `Outcome` becomes a terminal row with its result, fenced, in company; and flows pay for what their jobs did cost."""
+"""An `Outcome` becomes a terminal row with its result, fenced and in company; flows pay what their jobs did cost."""
 
 import asyncio
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""A worker holds its jobs as long as its lease is renewed; without it they go back, counted, or refunded if it says so."""
+"""A worker holds its jobs while its lease is renewed; else they go back, counted; what it hands back is refunded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,9 +53,8 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
     With `only_expired` nothing is taken from a worker that renewed its lease in the meantime.
     """
     async with database.transaction() as connection:
-        if only_expired:
-            if not await fetch(connection, "lease_expired_lock", worker=worker):
-                return Orphaned(None, 0, [])
+        if only_expired and not await fetch(connection, "lease_expired_lock", worker=worker):
+            return Orphaned(None, 0, [])
         orphans = await fetch(connection, "orphans", worker=worker)
         if not orphans:
             return Orphaned(None, 0, [])
