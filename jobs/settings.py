@@ -8,9 +8,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read from the environment; a field's environment variable is its alias, or its name in capitals."""
+    """Read from the environment; a field's environment variable is its alias.
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+    The prefix keeps the shell's own HOME, HOST or PORT from being taken for ours.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, env_prefix="LONGHAUL_", extra="ignore")
 
     # One machine: `longhaul up`.
     home: Path = Field(Path(".longhaul"), alias="LONGHAUL_HOME", description="Data folder of `longhaul up`.")
