@@ -1,0 +1,56 @@
+"""Which deployment the commands mean: that of the environment, else that of the folder of `longhaul up`."""
+
+import os
+import shlex
+from pathlib import Path
+
+from jobs.settings import Settings
+
+
+class NotFoundHere(Exception):
+    """Neither the environment nor the data folder says where the service is; the message says what to do."""
+
+
+def read_exports(path: Path) -> dict[str, str]:
+    """The variables of a file of `export NAME=value` lines, as a shell that sources it would see them."""
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines():
+        words = shlex.split(line, comments=True)
+        for word in words[1:] if words[:1] == ["export"] else words:
+            name, equals, value = word.partition("=")
+            if equals:
+                found[name] = value
+    return found
+
+
+def api_address(settings: Settings) -> tuple[str, str]:
+    """Base URL (it ends in `/v1`) and key of the API, by the SDK's own variables, else by `client.env`.
+
+    Raises:
+        NotFoundHere: there is neither.
+    """
+    base_url, key = os.environ.get("OPENAI_BASE_URL"), os.environ.get("OPENAI_API_KEY")
+    path = settings.home / "client.env"
+    if not base_url and path.is_file():
+        exports = read_exports(path)
+        base_url, key = exports["OPENAI_BASE_URL"], exports["OPENAI_API_KEY"]
+    if not base_url:
+        raise NotFoundHere(
+            "No service found: set OPENAI_BASE_URL and OPENAI_API_KEY, or start one with `longhaul up`"
+            f" ({path} is missing)."
+        )
+    return base_url.rstrip("/"), key or "EMPTY"
+
+
+def database_url(settings: Settings) -> str:
+    """The database of the deployment: DATABASE_URL, else the one that runs in the folder of `longhaul up`.
+
+    Raises:
+        NotFoundHere: there is neither.
+    """
+    path = settings.home / "server.env"
+    if settings.database_url:
+        return settings.database_url
+    if path.is_file():
+        return read_exports(path)["DATABASE_URL"]
+    raise NotFoundHere(f"No database found: set DATABASE_URL, or start one with `longhaul up` ({path} is missing).")

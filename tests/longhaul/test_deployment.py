@@ -1,0 +1,43 @@
+"""Where the commands find the service."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import Settings
+from longhaul.deployment import NotFoundHere, api_address, database_url, read_exports
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "DATABASE_URL", "LONGHAUL_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def here(folder: Path) -> Settings:
+    return Settings(home=folder)
+
+
+def test_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "client.env").write_text("export OPENAI_BASE_URL=http://folder/v1\nexport OPENAI_API_KEY=folder\n")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://environment/v1/")
+    monkeypatch.setenv("OPENAI_API_KEY", "environment")
+    assert api_address(here(tmp_path)) == ("http://environment/v1", "environment")
+
+
+def test_without_it_the_folder_of_up_is_used(tmp_path: Path) -> None:
+    (tmp_path / "client.env").write_text("export OPENAI_BASE_URL='http://folder/v1'\nexport OPENAI_API_KEY='sk-lh-x'\n")
+    assert api_address(here(tmp_path)) == ("http://folder/v1", "sk-lh-x")
+
+
+def test_with_neither_the_message_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundHere, match=r"OPENAI_BASE_URL.*longhaul up"):
+        api_address(here(tmp_path))
+    with pytest.raises(NotFoundHere, match=r"DATABASE_URL.*longhaul up"):
+        database_url(here(tmp_path))
+
+
+def test_exports_are_read_as_a_shell_reads_them(tmp_path: Path) -> None:
+    path = tmp_path / "some.env"
+    path.write_text("# comment\nexport A='with space' # why\nB=plain\nexport C=\"a=b\"\n\n")
+    assert read_exports(path) == {"A": "with space", "B": "plain", "C": "a=b"}
