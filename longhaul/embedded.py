@@ -153,7 +153,7 @@ class _Server(ABC):
         return self._kept("password", secrets.token_urlsafe(24))
 
     def _port(self) -> int:
-        return int(self._kept("port", str(_free_port())))
+        return int(self._kept("port", str(free_port())))
 
     def _kept(self, name: str, fresh: str) -> str:
         path = self.folder / name
@@ -303,7 +303,8 @@ def _package(name: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on, and that the kernel will not hand out."""
     for port in random.sample(_PORTS, 100):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
