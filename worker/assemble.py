@@ -1,0 +1,78 @@
+"""A response's chunks, put together to the outcome that is stored. What comes out is OpenAI's form, or as it came."""
+
+import json
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final, Protocol
+
+from jobs.records import ClaimedJob, Json, Outcome
+from jobs.states import Status
+from worker import error_body, usage
+
+_ODD_FINISH: Final = re.compile(rb'"finish_reason":\s*"(?:abort|repetition)"')
+_FINISH: Final = {"abort": "length", "repetition": "stop"}
+"""vLLM's finish reasons that OpenAI's clients do not know: text that was cut short, text that was ended on purpose."""
+_ECHOING: Final = frozenset({"/v1/chat/completions", "/v1/responses"})
+"""Where OpenAI's response names the service tier that was used, if the request named one."""
+_USED_TIER: Final = {"priority": "priority", "fast": "priority", "ultrafast": "priority", "flex": "flex"}
+
+
+class Response(Protocol):
+    """What an assembler needs of a response: `worker.replay.Replay` has it."""
+
+    status: int
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+class Assembler:
+    """One response whose body is one JSON document. Feed it every chunk, then ask for the outcome."""
+
+    def __init__(self, job: ClaimedJob, status: int) -> None:
+        self._job = job
+        self._status = status
+        self._chunks: list[bytes] = []
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next chunk of the body."""
+        self._chunks.append(chunk)
+
+    def outcome(self) -> Outcome:
+        """2xx is `completed`, any other status `failed` with the error in OpenAI's form."""
+        body = b"".join(self._chunks)
+        if not 200 <= self._status < 300:
+            body = error_body.normalise(self._job.endpoint, self._status, body)
+            return Outcome(Status.FAILED, self._status, body)
+        return Outcome(Status.COMPLETED, self._status, _edited(self._job, body), usage.find(body))
+
+
+async def assemble(job: ClaimedJob, response: Response) -> Outcome:
+    """The outcome of a whole response. Raises what iterating over it raises."""
+    assembler = Assembler(job, response.status)
+    async for chunk in response:
+        assembler.feed(chunk)
+    return assembler.outcome()
+
+
+def _edited(job: ClaimedJob, body: bytes) -> bytes:
+    """The body as OpenAI would have it. Most need no edit and stay the engine's own bytes, unparsed."""
+    echoes = job.service_tier is not None and job.endpoint in _ECHOING
+    odd = _ODD_FINISH.search(body) is not None
+    if not echoes and not odd:
+        return body
+    response = json.loads(body)
+    if not isinstance(response, dict):
+        return body
+    if odd:
+        _finish(response)
+    if echoes:
+        response["service_tier"] = _USED_TIER.get(job.service_tier or "", "default")
+    return json.dumps(response, separators=(",", ":")).encode()
+
+
+def _finish(response: Json) -> None:
+    choices: Any = response.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        reason = choice.get("finish_reason")
+        if reason in _FINISH:
+            choice |= {"finish_reason": _FINISH[reason], "stop_reason": reason}
