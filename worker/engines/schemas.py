@@ -1,0 +1,53 @@
+"""From a web app's OpenAPI document to one JSON schema per endpoint that stands on its own."""
+
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from jobs.records import Json
+
+_COMPONENTS: Final = "#/components/schemas/"
+_DEFINITIONS: Final = "#/$defs/"
+
+
+def of_endpoints(openapi: Json, paths: Iterable[str]) -> dict[str, Json]:
+    """The schema of the body of each of these paths that takes a POST of JSON; what it refers to is in its `$defs`.
+
+    `service_tier` is left out: which ones there are is Longhaul's to say, not the engine's.
+    """
+    document = json.loads(json.dumps(openapi).replace(_COMPONENTS, _DEFINITIONS))
+    definitions = document.get("components", {}).get("schemas", {})
+    schemas = {path: _body(document, path) for path in sorted(paths)}
+    return {path: _whole(schema, definitions) for path, schema in schemas.items() if schema is not None}
+
+
+def _body(document: Json, path: str) -> Json | None:
+    operation = document["paths"].get(path, {}).get("post", {})
+    schema: Json | None = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    return schema
+
+
+def _whole(schema: Json, definitions: Json) -> Json:
+    top = dict(definitions[schema["$ref"].removeprefix(_DEFINITIONS)]) if "$ref" in schema else dict(schema)
+    if "properties" in top:
+        top["properties"] = {name: value for name, value in top["properties"].items() if name != "service_tier"}
+    needed: dict[str, Any] = {}
+    ahead = list(_references(top))
+    while ahead:
+        name = ahead.pop()
+        if name not in needed:
+            needed[name] = definitions[name]
+            ahead += _references(definitions[name])
+    return top | ({"$defs": needed} if needed else {})
+
+
+def _references(value: Any) -> Iterable[str]:
+    """The names of the definitions anywhere in a schema, those of a discriminator's mapping too."""
+    if isinstance(value, str) and value.startswith(_DEFINITIONS):
+        yield value.removeprefix(_DEFINITIONS)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _references(item)
