@@ -1,0 +1,61 @@
+"""The one Celery configuration, the same for every part: Redis as a doorbell that may lose messages but never hangs."""
+
+import hashlib
+from typing import Final
+
+from celery import Celery
+
+from jobs.settings import Settings
+
+CONTROL_QUEUE: Final = "control"
+"""The queue whose tickets wake control's chores before their time."""
+
+
+def make_app(settings: Settings, name: str) -> Celery:
+    """A Celery application on this deployment's Redis. Nothing connects yet.
+
+    Raises:
+        ValueError: `REDIS_URL` is not set.
+    """
+    if settings.redis_url is None:
+        raise ValueError("REDIS_URL is not set")
+    app = Celery(f"longhaul-{name}", broker=settings.redis_url, fixups=[])
+    app.conf.update(
+        broker_transport_options={
+            # Without it a half-open connection hangs its process for ever; longer than BRPOP's own second.
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "visibility_timeout": 3600,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "priority_steps": [0],
+            "global_keyprefix": f"{{{settings.redis_prefix}}}:",  # the hash tag keeps all keys in one slot
+        },
+        broker_connection_retry=True,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # Redis full or read-only is such an error, and by default ends the worker.
+        broker_channel_error_retry=True,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        task_acks_late=False,  # a ticket that is lost is made up for, so a late acknowledgement buys nothing
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_soft_shutdown_timeout=0,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        task_default_queue=CONTROL_QUEUE,
+        task_create_missing_queues=True,
+        enable_utc=True,
+    )
+    return app
+
+
+def queue_name(model: str) -> str:
+    """The queue of the engine with this primary name: a hash, since names hold slashes and whatever else."""
+    return "model-" + hashlib.sha256(model.encode()).hexdigest()[:32]

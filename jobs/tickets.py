@@ -1,0 +1,122 @@
+"""Publishes "jobs wait for this queue" from a thread of its own, so that no loop ever waits for Redis."""
+
+import threading
+from typing import Any, Final
+
+import structlog
+
+from jobs import metrics
+from jobs.broker import make_app
+from jobs.settings import Settings
+
+TASK: Final = "longhaul.take"
+"""The task that a ticket calls. It has no arguments: which jobs are meant is decided when a worker claims."""
+JOBS_PER_TICKET: Final = 16
+_PAUSE_SECONDS: Final = 0.5
+"""After a failure, so that a dead Redis costs little."""
+_log = structlog.get_logger()
+
+
+class Publisher:
+    """Tickets of one process. What cannot be published is dropped: the workers' looks and control make up for it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._app = make_app(settings, "tickets")
+        self._lock = threading.Lock()
+        self._waiting: dict[str, tuple[int, int]] = {}
+        self._news = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="tickets", daemon=True)
+        self._connection: Any = None
+        self._producer: Any = None
+        self._reachable = True
+
+    def start(self) -> None:
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def publish(self, queue: str, jobs: int, window: int) -> None:
+        """Say that `jobs` more wait in `queue`, which wants at most `window` tickets to stand in it. Never blocks.
+
+        What comes while the thread is busy is added up, so this holds one entry a queue, however slow Redis is.
+        """
+        with self._lock:
+            before, _ = self._waiting.get(queue, (0, 0))
+            self._waiting[queue] = (before + jobs, window)
+        self._news.set()
+
+    def stop(self) -> None:
+        """Return when what was said has been published, or could not be."""
+        self._ended.set()
+        self._news.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _main(self) -> None:
+        self._connected()
+        while True:
+            self._news.wait()
+            self._news.clear()
+            with self._lock:
+                waiting, self._waiting = self._waiting, {}
+            if waiting and not self._sent(waiting):
+                metrics.TICKETS_LOST.inc(len(waiting))
+                self._ended.wait(_PAUSE_SECONDS)
+            if self._ended.is_set() and not self._waiting:
+                self._disconnect()
+                return
+
+    def _sent(self, waiting: dict[str, tuple[int, int]]) -> bool:
+        """Whether these went out; a connection that Redis closed in the meantime is replaced once."""
+        return any(self._connected() and self._send(waiting) for _ in range(2))
+
+    def _send(self, waiting: dict[str, tuple[int, int]]) -> bool:
+        try:
+            wanted = {queue: self._missing(queue, *asked) for queue, asked in waiting.items()}
+            with self._producer.batch(max_size=1000):
+                for queue, tickets in wanted.items():
+                    for _ in range(tickets):
+                        self._app.send_task(TASK, queue=queue, producer=self._producer, retry=False, declare=[])
+        except Exception as error:  # whatever it is, the thread must outlive it, and the tickets are only lost
+            self._disconnect()
+            self._unreachable(error)
+            return False
+        metrics.TICKETS.inc(sum(wanted.values()))
+        return True
+
+    def _missing(self, queue: str, jobs: int, window: int) -> int:
+        """How many tickets to add for so many jobs: one that stands in the list already is as good as a new one."""
+        # Not `passive`: that looks for the key without this deployment's prefix. Here declaring only asks for the length.
+        outstanding: int = self._connection.default_channel.queue_declare(queue).message_count
+        return max(0, min(-(-jobs // JOBS_PER_TICKET), window - outstanding))
+
+    def _connected(self) -> bool:
+        if self._connection is not None:
+            return True
+        try:
+            self._connection = self._app.connection_for_write(
+                transport_options={"socket_timeout": 2, "socket_connect_timeout": 2, "max_retries": 0}
+            )
+            self._producer = self._app.amqp.Producer(self._connection, auto_declare=False)
+            self._connection.default_channel.client.ping()
+        except Exception as error:
+            self._disconnect()
+            self._unreachable(error)
+            return False
+        if not self._reachable:
+            _log.info("tickets are published again")
+        self._reachable = True
+        return True
+
+    def _disconnect(self) -> None:
+        connection, self._connection, self._producer = self._connection, None, None
+        if connection is not None:
+            try:
+                connection.release()
+            except Exception as error:
+                _log.debug("a broken connection to Redis could not be closed", error=str(error))
+
+    def _unreachable(self, error: Exception) -> None:
+        if self._reachable:
+            _log.warning("tickets are lost, Redis does not take them", error=str(error))
+        self._reachable = False
