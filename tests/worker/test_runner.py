@@ -1,0 +1,228 @@
+"""Free slots become claimed jobs, and each of them an outcome or a job that waits again."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from jobs import lease
+from jobs.cancel import cancel
+from jobs.claim import claim
+from jobs.database import Database
+from jobs.records import Tier
+from jobs.states import Status
+from tests.worker.place import Place, place, scalar, until
+
+
+@pytest.fixture
+async def here(database: Database, tmp_path: Path) -> AsyncIterator[Place]:
+    made = await place(database, tmp_path / "journal")
+    yield made
+    await made.engine.stop()
+
+
+async def test_a_waiting_job_is_run_and_its_result_stored(here: Place) -> None:
+    [job] = await here.submit(text="hello")
+    async with here.running():
+        await here.all_are(Status.COMPLETED, [job])
+    row = await here.row(job)
+    assert json.loads(row.body)["choices"][0]["message"]["content"] == "hello"
+    assert (row.status_code, row.attempts, row.input_tokens, row.output_tokens) == (200, 1, 2, 16)
+    assert here.announced == [job]
+    assert here.runner.held == {}
+
+
+async def test_a_refusal_of_the_engine_is_the_jobs_result(here: Place) -> None:
+    [job] = await here.submit(fail=400)
+    async with here.running():
+        await here.all_are(Status.FAILED, [job])
+    row = await here.row(job)
+    assert (row.status_code, json.loads(row.body)["error"]["message"]) == (400, "It was told to fail.")
+
+
+async def test_an_app_that_crashes_fails_its_job_alone(here: Place) -> None:
+    [bad], [good] = await here.submit(crash=True), await here.submit()
+    async with here.running():
+        await here.all_are(Status.FAILED, [bad])
+        await here.all_are(Status.COMPLETED, [good])
+    row = await here.row(bad)
+    assert (row.status_code, json.loads(row.body)["error"]["type"]) == (500, "server_error")
+    assert here.deaths == 0
+
+
+async def test_no_more_jobs_run_than_there_are_slots(here: Place) -> None:
+    jobs = await here.submit(9, delay=0.05)
+    async with here.running() as runner:
+        await until(lambda: runner.running == 4)
+        assert len(runner.held) == 4
+        await here.all_are(Status.COMPLETED, jobs)
+    events = sorted((entry.time, entry.event == "start") for job in jobs for entry in here.entries(job))
+    load = peak = 0
+    for _, starts in events:
+        load += 1 if starts else -1
+        peak = max(peak, load)
+    assert peak == 4
+
+
+async def test_slots_that_an_engine_grows_are_used(here: Place) -> None:
+    await here.submit(9, hang=True)
+    async with here.running() as runner:
+        await until(lambda: runner.running == 4)
+        here.engine.slots = 7
+        await until(lambda: runner.running == 7)
+
+
+async def test_a_ticket_wakes_the_claim_loop(here: Place) -> None:
+    async with here.running() as runner:
+        jobs = await here.submit(3)
+        await runner.take()
+        await here.all_are(Status.COMPLETED, jobs)
+
+
+async def test_a_ticket_waits_while_no_slot_is_free(here: Place) -> None:
+    jobs = await here.submit(4, hang=True)
+    async with here.running() as runner:
+        await until(lambda: runner.running == 4)
+        ticket = asyncio.create_task(runner.take())
+        await asyncio.wait({ticket}, timeout=0.05)
+        assert not ticket.done()
+        runner.abort(jobs[:1])
+        await ticket
+
+
+async def test_a_stop_lets_waiting_tickets_go(here: Place) -> None:
+    await here.submit(4, hang=True)
+    async with here.running() as runner:
+        await until(lambda: runner.running == 4)
+        ticket = asyncio.create_task(runner.take())
+        runner.stop()
+        await ticket
+
+
+async def test_nothing_is_claimed_on_a_lease_that_ran_out(here: Place) -> None:
+    here.lease_is_good = False
+    [job] = await here.submit()
+    async with here.running() as runner:
+        ticket = asyncio.create_task(runner.take())
+        await asyncio.wait({ticket}, timeout=0.2)
+        assert not ticket.done()
+        assert await here.statuses([job]) == [Status.QUEUED]
+        here.lease_is_good = True
+        await here.all_are(Status.COMPLETED, [job])
+        await ticket
+
+
+async def test_a_job_over_its_time_limit_ends_as_request_timeout(here: Place) -> None:
+    [job] = await here.submit(hang=True, timeout=1)
+    async with here.running():
+        await here.all_are(Status.FAILED, [job])
+    row = await here.row(job)
+    assert (row.error_code, row.status_code, row.body) == ("request_timeout", None, None)
+    assert [entry.event for entry in here.entries(job)] == ["start", "abort"]
+
+
+async def test_an_aborted_job_is_disconnected_and_nothing_is_written(here: Place) -> None:
+    [job] = await here.submit(hang=True)
+    async with here.running() as runner:
+        await until(lambda: here.began([job]))
+        assert await cancel(here.database, [job]) == [job]
+        runner.abort([job])
+        await runner.quiet()
+    assert [entry.event for entry in here.entries(job)] == ["start", "abort"]
+    row = await here.row(job)
+    assert (row.status, row.job_id) == (Status.CANCELLED, None)
+
+
+async def test_what_the_engine_cannot_take_now_goes_back_refunded(here: Place) -> None:
+    [job] = await here.submit(fail=429, retry_after=1, times=1)
+    async with here.running() as runner:
+        await until(lambda: len(here.entries(job)) >= 2)
+        [other] = await here.submit()
+        await here.all_are(Status.COMPLETED, [job, other])
+    assert runner.held == {}
+    first_end = next(entry for entry in here.entries(job) if entry.event == "end")
+    pause = min(entry.time for entry in here.entries(other)) - first_end.time
+    assert pause >= 0.9, "the engine's back-off holds for all of its jobs"
+    row = await here.row(job)
+    assert (row.attempts, row.losses) == (1, 0)
+
+
+async def test_with_the_engine_dead_nothing_is_a_result(here: Place) -> None:
+    jobs = [*await here.submit(2, hang=True), *await here.submit(die=True, delay=0.05)]
+    async with here.running() as runner:
+        await until(lambda: here.deaths > 0)
+        runner.stop()
+        await runner.quiet()
+        assert set(runner.held) == set(jobs), "their loss is not counted yet, so they are no strays"
+    assert set(await here.statuses(jobs)) == {Status.IN_PROGRESS}
+
+
+async def test_a_claim_whose_answer_was_lost_is_handed_back(here: Place) -> None:
+    [job] = await here.submit(delay=0.05)
+    [lost] = await claim(here.database, here.worker, here.model_id, Tier.DEFAULT, 1)
+    async with here.running() as runner:
+        runner.reconcile({}, {lost.id: lost.lease_token})
+        await here.all_are(Status.COMPLETED, [job])
+    row = await here.row(job)
+    assert (row.attempts, row.losses, row.lease_token) == (1, 0, 2)
+
+
+async def test_what_the_database_does_not_confirm_is_aborted(here: Place) -> None:
+    kept, gone, regained = await here.submit(3, hang=True)
+    async with here.running() as runner:
+        await until(lambda: here.began([kept, gone, regained]))
+        runner.reconcile(runner.held, {kept: 1, regained: 2})
+        await until(lambda: runner.running == 1)
+        assert set(runner.held) == {kept}
+
+
+async def test_a_job_that_came_after_the_question_is_left_alone(here: Place) -> None:
+    async with here.running() as runner:
+        before = runner.held
+        [job] = await here.submit(hang=True)
+        await runner.take()
+        await until(lambda: here.began([job]))
+        runner.reconcile(before, {})
+        await asyncio.sleep(0)
+        assert runner.running == 1
+
+
+async def test_suspects_run_with_nothing_beside_them(here: Place) -> None:
+    suspects = await here.submit(2, delay=0.1)
+    await lose_twice(here, 2)
+    ordinary = await here.submit(3, delay=0.2)
+    async with here.running():
+        await here.all_are(Status.COMPLETED, ordinary + suspects)
+    spans = {job: [entry.time for entry in here.entries(job)] for job in ordinary + suspects}
+    for suspect in suspects:
+        for other in ordinary:
+            assert spans[suspect][0] >= spans[other][1] or spans[suspect][1] <= spans[other][0]
+
+
+async def test_suspects_do_not_keep_others_waiting_for_ever(here: Place) -> None:
+    suspects = await here.submit(20, delay=0.05)
+    await lose_twice(here, 20)
+    [ordinary] = await here.submit()
+    async with here.running():
+        await here.all_are(Status.COMPLETED, [ordinary])
+        assert Status.QUEUED in await here.statuses(suspects)
+
+
+async def test_flows_get_back_what_their_jobs_did_not_cost(here: Place) -> None:
+    [job] = await here.submit(tokens=1)
+    async with here.running() as runner:
+        await here.all_are(Status.COMPLETED, [job])
+        await runner.pay()
+    assert await scalar(here.database, "SELECT vtime FROM flows") == 3, (
+        "two tokens in and one out, of the ten that it was charged with"
+    )
+
+
+async def lose_twice(here: Place, count: int) -> None:
+    """Two workers take so many jobs and are lost, which makes suspects of the jobs."""
+    for worker in (uuid4(), uuid4()):
+        assert len(await claim(here.database, worker, here.model_id, Tier.DEFAULT, count)) == count
+        await lease.orphan(here.database, worker)

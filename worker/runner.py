@@ -1,0 +1,247 @@
+"""Free slots -> claim -> run each -> finish: the heart of the worker."""
+
+import asyncio
+import contextlib
+import functools
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobs import claim as claims
+from jobs import lease, order
+from jobs.database import Database
+from jobs.finish import Finisher, Settlement
+from jobs.records import ClaimedJob, Tier
+from worker.attempt import BackOff, attempt
+from worker.dialect import Dialect
+from worker.engines import Engine, EngineDead
+from worker.slots import Slots
+
+_POLL_SECONDS: Final = 1.0
+_BACKLOG: Final = 1000
+"""So many results may wait for the database before the worker stops claiming."""
+_NOBODY: Final = claims.Waiting(0, False)
+_log = structlog.get_logger()
+
+
+class Runner:
+    """Keeps the engine's slots full, with one claim loop that tickets, freed slots and a poll each second wake.
+
+    `lease_is_good()` gates every claim; `engine_died()` is called when a job finds the engine dead. Used on one loop.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        engine: Engine,
+        dialect: Dialect,
+        worker: UUID,
+        model_id: int,
+        shares: Mapping[Tier, float],
+        finisher: Finisher,
+        lease_is_good: Callable[[], bool],
+        engine_died: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._engine = engine
+        self._dialect = dialect
+        self._worker = worker
+        self._model_id = model_id
+        self._shares = shares
+        self._finisher = finisher
+        self._settlement = Settlement(database, model_id)
+        self._lease_is_good = lease_is_good
+        self._engine_died = engine_died
+        self._slots = Slots(lambda: engine.slots)
+        self._known: dict[UUID, int] = {}
+        self._returns: dict[UUID, int] = {}
+        self._strays: dict[UUID, int] = {}
+        self._paused_until = 0.0
+        self._paid_at = time.monotonic()
+        self._suspects_had_their_turn = False
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Claim whenever slots are free, until `stop`; a claim in flight is then waited for, but not started."""
+        while not self.stopping:
+            await self._slots.rung(_POLL_SECONDS * random.uniform(0.9, 1.1))
+            try:
+                await self._hand_back()
+                if self._slots.free and self._may_claim():
+                    await self._fill()
+            except (SQLAlchemyError, OSError, TimeoutError) as error:
+                _log.warning("cannot claim, the database does not answer", error=str(error))
+                self._pause(_POLL_SECONDS)
+
+    async def settle(self) -> None:
+        """Pay flows back and learn, once a second, for ever."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            await self.pay()
+
+    async def pay(self) -> None:
+        """Settle once."""
+        now = time.monotonic()
+        seconds, self._paid_at = now - self._paid_at, now
+        try:
+            await self._settlement.flush(seconds)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            _log.warning("cannot settle, the database does not answer", error=str(error))
+
+    async def take(self) -> None:
+        """A ticket: return once a slot was free and the claim loop has been woken. Waits as long as that takes, so
+        that a worker that cannot claim leaves the tickets behind it to others."""
+        await self._slots.room()
+        while not self.stopping and not self._may_claim():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), _POLL_SECONDS / 10)
+        self._slots.ring()
+
+    @property
+    def held(self) -> dict[UUID, int]:
+        """The lease token of each job that this worker knows it holds. May be read from any thread."""
+        return self._known.copy()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it claims nothing any more."""
+        return self._stopped.is_set()
+
+    @property
+    def running(self) -> int:
+        """How many jobs are in the engine."""
+        return len(self._slots.runs)
+
+    def abort(self, job_ids: Iterable[UUID]) -> None:
+        """Take these out of the engine, where they still are in it. Nothing will be written about them."""
+        for job_id in job_ids:
+            if run := self._slots.runs.get(job_id):
+                self._cancel(run.task)
+
+    def reconcile(self, before: Mapping[UUID, int], held: Mapping[UUID, int]) -> None:
+        """Compare what was `held` here `before` the database was asked with what it says that we hold.
+
+        What it does not confirm is aborted. What it holds for us and nobody here knows is the fruit of a claim whose
+        answer was lost: it is handed back, between two claims, so that no answer is still on its way.
+        """
+        for job_id, token in before.items():
+            run = self._slots.runs.get(job_id)
+            if run and run.job.lease_token == token != held.get(job_id):
+                self._cancel(run.task)
+        self._strays = {job_id: token for job_id, token in held.items() if job_id not in self._known}
+        if self._strays:
+            self._slots.ring()
+
+    def stop(self) -> None:
+        """Claim nothing more; tickets are let go."""
+        self._stopped.set()
+        self._slots.close()
+
+    def abort_all(self) -> int:
+        """Take every job out of the engine; how many there were."""
+        for run in self._slots.runs.values():
+            self._cancel(run.task)
+        return self.running
+
+    async def quiet(self) -> None:
+        """Return when nothing runs."""
+        await self._slots.quiet()
+
+    def _may_claim(self) -> bool:
+        return (
+            not self.stopping
+            and time.monotonic() >= self._paused_until
+            and self._lease_is_good()
+            and self._finisher.waiting < _BACKLOG
+        )
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        asyncio.get_running_loop().call_later(seconds, self._slots.ring)
+
+    async def _fill(self) -> None:
+        """One claim: what waits, divided among the tiers by their shares."""
+        free = self._slots.free
+        lanes = await claims.waiting(self._database, self._model_id, free)
+        if lanes.pop(Tier.SUSPECT, _NOBODY).jobs and await self._serve_suspects():
+            return
+        self._suspects_had_their_turn = False
+        interactive = any(lanes.get(tier, _NOBODY).served for tier in order.INTERACTIVE)
+        waiting = {tier: lane.jobs for tier, lane in lanes.items()}
+        given = order.allocate(free, self._slots.size, self._slots.tiers, waiting, interactive, self._shares)
+        claimed = 0
+        for tier, count in given:
+            jobs = await claims.claim(self._database, self._worker, self._model_id, tier, count)
+            self._start(jobs)
+            claimed += len(jobs)
+        self._slots.claimed(more=claimed >= free or sum(waiting.values()) > claimed)
+
+    async def _serve_suspects(self) -> bool:
+        """Run the next few suspects with nothing beside them, if it is their turn and ours; whether we did."""
+        if self._suspects_had_their_turn:
+            return False
+        if not await claims.hold_suspects(self._database, self._worker, self._model_id):
+            return False
+        self._suspects_had_their_turn = True
+        await self._slots.quiet()
+        if self._may_claim():
+            self._start(await claims.claim_suspects(self._database, self._worker, self._model_id))
+            await self._slots.quiet()
+        self._slots.ring()
+        return True
+
+    def _start(self, jobs: Iterable[ClaimedJob]) -> None:
+        if self.stopping:
+            return
+        for job in jobs:
+            self._known[job.id] = job.lease_token
+            task = asyncio.create_task(self._run(job))
+            task.add_done_callback(functools.partial(self._ended, job))
+            self._slots.occupy(job, task)
+
+    async def _run(self, job: ClaimedJob) -> None:
+        """One job, from the engine to its row. It can be aborted until it leaves the engine."""
+        outcome = await attempt(self._engine, self._dialect, job)
+        self._slots.vacate(job)
+        if isinstance(outcome, BackOff):
+            self._pause(outcome.seconds)
+            self._settlement.note(job, None)
+            self._returns[job.id] = job.lease_token
+            self._slots.ring()
+        elif await self._finisher.finish(job, outcome):
+            self._settlement.note(job, outcome)
+
+    def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
+        self._slots.vacate(job)
+        if task.cancelled():
+            self._settlement.note(job, None)
+        elif error := task.exception():
+            # Not forgotten: what a dead engine held is no stray, its loss is counted when the worker leaves.
+            if isinstance(error, EngineDead):
+                self._engine_died()
+            else:
+                _log.error("a job was lost to a fault of the worker", job_id=str(job.id), exc_info=error)
+            return
+        if job.id not in self._returns and self._known.get(job.id) == job.lease_token:
+            del self._known[job.id]
+
+    async def _hand_back(self) -> None:
+        """Release the jobs that the engine did not want, and strays."""
+        strays = {job_id: token for job_id, token in self._strays.items() if job_id not in self._known}
+        back = strays | self._returns
+        if not back:
+            return
+        await lease.release(self._database, list(back.items()))
+        self._strays = {}
+        for job_id in back:
+            self._returns.pop(job_id, None)
+            self._known.pop(job_id, None)
+
+    def _cancel(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelling():
+            task.cancel()
