@@ -86,7 +86,7 @@ class Publisher:
 
     def _missing(self, queue: str, jobs: int, window: int) -> int:
         """How many tickets to add for so many jobs: one that stands in the list already is as good as a new one."""
-        # Not `passive`: that looks for the key without this deployment's prefix. Here declaring only asks for the length.
+        # Not `passive`, which forgets this deployment's prefix; on Redis, declaring only asks for the length.
         outstanding: int = self._connection.default_channel.queue_declare(queue).message_count
         return max(0, min(-(-jobs // JOBS_PER_TICKET), window - outstanding))
 
