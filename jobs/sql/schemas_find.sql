@@ -1,0 +1,1 @@
+SELECT hash, body FROM schemas WHERE hash = ANY(CAST(:hashes AS text[]))
