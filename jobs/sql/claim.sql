@@ -1,7 +1,7 @@
 -- queued -> in_progress
 -- Start-time fair queueing (Goyal et al., 1996): the heads of the locked flows by virtual start time.
--- A tenant's open flows share the tenant's weight.
-WITH turn AS (
+-- A tenant's open flows share the tenant's weight. Inlined, that count would be made for every head, not every flow.
+WITH turn AS MATERIALIZED (
     SELECT f.id, f.vtime, f.cursor,
            t.weight * f.weight / greatest(1, (
                SELECT count(*) FROM flows g
