@@ -4,11 +4,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from jobs.errors import LonghaulError
 from longhaul.client import Refused, Unreachable
@@ -31,12 +31,40 @@ def emit(answer: Any) -> None:
 
 
 def emit_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout. Piped, it is as wide as its content, so that nothing is cut."""
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=False, width=None if console.is_terminal else 10_000)
+    """A table on stdout, as wide as its content: an id that was cut would be of no use."""
+    lines = [list(columns), *([_spelled(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def emit_records(records: Sequence[Any], columns: Sequence[str], as_json: bool) -> None:
+    """Dataclasses as a table of these fields, or as JSON objects, one a line; times are Unix seconds there."""
+    if as_json:
+        for record in records:
+            print(json.dumps(asdict(record), default=_plain, ensure_ascii=False))
+    else:
+        rows = [[getattr(record, column) for column in columns] for record in records]
+        emit_table(columns, rows)
+
+
+def _plain(value: Any) -> Any:
+    return int(value.timestamp()) if isinstance(value, datetime) else str(value)
+
+
+def _spelled(value: object) -> str:
+    match value:
+        case None | () | "":
+            return "-"
+        case datetime():
+            return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:g}"
+        case tuple():
+            return ", ".join(map(str, value))
+    return str(value)
 
 
 @contextmanager

@@ -1,13 +1,19 @@
 """The database of the deployment, for commands that need no API: keys, tenants, models, workers."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 
+from jobs import settings
 from jobs.database import Database
 from jobs.settings import Settings
 from longhaul.deployment import NotFoundHere, database_url
+from longhaul.output import failures_said
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -21,6 +27,17 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     try:
         yield database
     except OperationalError as error:
-        raise NotFoundHere(f"The database does not answer: {str(error.orig).strip()}") from None
+        raise NotFoundHere(f"The database does not answer: {str(error.orig).splitlines()[0]}") from None
     finally:
         await database.close()
+
+
+def ask(question: Callable[[Database], Awaitable[T]]) -> T:
+    """What the database answers; the command ends with one line where it cannot."""
+
+    async def run() -> T:
+        async with open_database(settings.load()) as database:
+            return await question(database)
+
+    with failures_said():
+        return asyncio.run(run())

@@ -4,7 +4,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
@@ -22,7 +22,7 @@ JobIds = Annotated[list[str], typer.Argument(metavar="JOB...", help="Ids, as `lo
 AsJson = Annotated[bool, typer.Option("--json", help="Print the API's own object, one JSON value a line.")]
 Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=VALUE", help="May be repeated.")]
 
-app = typer.Typer(help="List, show, cancel, retry and delete jobs.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
 
 
 def _call(work: Callable[[Client], Awaitable[T]]) -> T:
@@ -193,6 +193,6 @@ def _report(jobs: Sequence[Json], as_json: bool, answers: bool = False) -> None:
 
 
 def _row(job: Json) -> tuple[Any, ...]:
-    created = datetime.fromtimestamp(job["created_at"]).isoformat(sep=" ")
+    created = datetime.fromtimestamp(job["created_at"], UTC)
     tier = job["service_tier"]
     return (job["id"], job["status"], job["endpoint"], job["model"], tier, created, job["attempts"])

@@ -1,0 +1,27 @@
+"""`longhaul models`: the models that workers registered. Needs the database, not the API."""
+
+from typing import Annotated
+
+import typer
+
+from jobs import catalog
+from longhaul.output import emit_records, talk
+from longhaul.store import ask
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List every known model, served at the moment or not."""
+    columns = ("name", "aliases", "adapters", "context_length", "workers", "slots", "created_at")
+    emit_records(ask(catalog.models), columns, as_json)
+
+
+@app.command()
+def retire(name: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
+    """Forget a model that no worker serves any more. Jobs that still wait for it fail."""
+    ask(lambda database: catalog.retire(database, name))
+    talk(f"{name} is retired. Jobs that still wait for it fail.")
