@@ -20,6 +20,11 @@ async def abandon(database: Database, job_id: UUID, repeat: int) -> bool:
     return bool(await database.run("repeat_abandon", job=job_id, repeat=repeat))
 
 
+async def keep(database: Database, job_id: UUID) -> None:
+    """Somebody found this job by its idempotency key: from now on nobody's going away ends it."""
+    await database.run("repeat_keep", job=job_id)
+
+
 async def overdue(database: Database, grace_seconds: float) -> list[UUID]:
     """Jobs that nobody came back for in time, a thousand at most; they are forgotten here and left to be cancelled."""
     return [row.job_id for row in await database.run("repeat_overdue", grace=grace_seconds)]

@@ -13,20 +13,9 @@ from longhaul.output import talk
 
 def api() -> None:
     """Run the HTTP API on LONGHAUL_HOST and LONGHAUL_PORT until SIGTERM."""
-    import uvicorn
-    from api.app import create_app
+    from api.server import serve
 
-    settings = _stores_named(settings_module.load())
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=75,  # longer than a load balancer's 60 s, else it reuses connections that we just closed
-        backlog=4096,
-    )
+    serve(_stores_named(settings_module.load()))
 
 
 def worker(

@@ -1,0 +1,207 @@
+"""A request becomes a `NewJob`, or the error that names its fault. Nothing is written here."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from api import body as bodies
+from api import media, parameters, terms
+from api.forms import Form, compile_form
+from api.terms import Terms
+from jobs import ids
+from jobs.catalog import Catalog
+from jobs.endpoints import INFERENCE, MULTIPART, OURS
+from jobs.errors import BadRequest, NotFound
+from jobs.order import estimate
+from jobs.read import StoredRequest
+from jobs.records import IdempotencyKey, Json, Model, NewJob, Tenant
+from jobs.settings import Settings
+
+_GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
+_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One request as it came. `raw` are the bytes of `body`; `waited` says that a client waits for the response."""
+
+    id: UUID
+    tenant: Tenant
+    endpoint: str
+    raw: bytes
+    body: Any
+    waited: bool
+    key: str | None = None
+
+
+class Admission:
+    """Admits requests by what the engines registered. Forms are kept by endpoint and hash of the schema."""
+
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+        self._settings = settings
+        self._catalog = catalog
+        self._forms: dict[tuple[str, str], Form] = {}
+
+    async def admit(self, submit: Submit, outside: Terms | None = None) -> NewJob:
+        """The job that this request asks for. `outside` are terms given beside the body; they win over its own.
+
+        Raises:
+            BadRequest: naming the parameter at fault.
+            NotFound: no such model, or it does not serve this endpoint.
+        """
+        body = _an_object(submit.body)
+        inside = terms.read(body)
+        await self._catalog.current()
+        model = self._catalog.find(_model_name(body))
+        form = await self._form(model, submit.endpoint)
+        parameters.refuse_strangers(submit.endpoint, body, form.names)
+        raw, body = _for_the_engine(submit, body, model, form)
+        form.check(body)
+        if not self._settings.media_urls:
+            media.refuse_urls(raw, body)
+        agreed = inside if outside is None else _joined(outside, inside)
+        digest = _digest(submit.endpoint, submit.raw, outside)
+        return NewJob(
+            id=submit.id,
+            tenant_id=submit.tenant.id,
+            model_id=model.id,
+            model=body.get("model") or model.name,
+            endpoint=submit.endpoint,
+            body=raw,
+            tier=agreed.tier,
+            waited=submit.waited,
+            cost=_cost(submit.endpoint, raw, body, model, agreed),
+            timeout_seconds=agreed.timeout or self._settings.timeout_seconds,
+            expires_seconds=agreed.expires_after,
+            service_tier=agreed.service_tier,
+            metadata=agreed.metadata,
+            key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
+            repeat_hash=digest if submit.waited else None,
+        )
+
+    async def again(self, tenant: Tenant, old: UUID, request: StoredRequest) -> NewJob:
+        """A new job for a stored request that was admitted once.
+
+        Raises:
+            NotFound: its model, or the endpoint, is not there any more.
+        """
+        await self._catalog.current()
+        model = self._catalog.find(request.model)
+        _served(model, request.endpoint)
+        agreed = Terms(request.tier, request.service_tier, request.metadata, None, request.timeout_seconds)
+        return NewJob(
+            id=ids.new(),
+            tenant_id=tenant.id,
+            model_id=model.id,
+            model=request.model,
+            endpoint=request.endpoint,
+            body=request.body,
+            tier=request.tier,
+            waited=False,
+            cost=_cost(request.endpoint, request.body, bodies.parse(request.body), model, agreed),
+            timeout_seconds=request.timeout_seconds,
+            service_tier=request.service_tier,
+            metadata=request.metadata,
+            retry_of=old,
+        )
+
+    async def _form(self, model: Model, endpoint: str) -> Form:
+        schema_hash = _served(model, endpoint)
+        form = self._forms.get((endpoint, schema_hash))
+        if form is None:
+            form = compile_form(endpoint, self._catalog.schema(schema_hash))
+            self._forms[endpoint, schema_hash] = form
+        return form
+
+
+def allowed(endpoint: object) -> str:
+    """The same path, if it is one that a tenant may reach.
+
+    Raises:
+        BadRequest: it is not.
+    """
+    if not isinstance(endpoint, str) or endpoint not in INFERENCE:
+        if endpoint in MULTIPART:
+            raise BadRequest(multipart_refused(str(endpoint)), param="endpoint", code="unsupported_endpoint")
+        supported = ", ".join(map(repr, sorted(INFERENCE)))
+        message = f"Invalid value: '{endpoint}'. Supported values are: {supported}."
+        raise BadRequest(message, param="endpoint", code="invalid_value")
+    return endpoint
+
+
+def multipart_refused(endpoint: str) -> str:
+    """Why an endpoint whose bodies are no JSON is not served."""
+    return f"{endpoint} takes multipart/form-data, which this server does not queue."
+
+
+def _an_object(body: Any) -> Json:
+    if not isinstance(body, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_type")
+    return body
+
+
+def _model_name(body: Json) -> str | None:
+    name = body.get("model")
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise BadRequest("Invalid type for 'model': expected a string.", param="model", code="invalid_type")
+    return terms.storable(name, "model")
+
+
+def _served(model: Model, endpoint: str) -> str:
+    """The hash of the schema of this endpoint's bodies."""
+    schema_hash = model.endpoints.get(endpoint)
+    if schema_hash is None:
+        served = ", ".join(sorted(INFERENCE & model.endpoints.keys()))
+        message = f"The model `{model.name}` does not serve {endpoint}. It serves: {served}."
+        raise NotFound(message, param="model", code="unsupported_endpoint")
+    return schema_hash
+
+
+def _for_the_engine(submit: Submit, body: Json, model: Model, form: Form) -> tuple[bytes, Json]:
+    """The body that is stored: the client's bytes, unless a field of ours has to come out or the model's name in."""
+    ours = [name for name in OURS if name in body]
+    if "service_tier" in body and body["service_tier"] is None:
+        ours.append("service_tier")
+    nameless = body.get("model") is None and "model" in form.names
+    if not ours and not nameless:
+        return submit.raw, body
+    kept = {name: value for name, value in body.items() if name not in ours}
+    if nameless:
+        kept["model"] = model.name
+    return bodies.write(kept), kept
+
+
+def _joined(outside: Terms, inside: Terms) -> Terms:
+    named = outside if outside.service_tier is not None else inside
+    return Terms(
+        tier=named.tier,
+        service_tier=named.service_tier,
+        metadata=inside.metadata if outside.metadata is None else outside.metadata,
+        expires_after=outside.expires_after or inside.expires_after,
+        timeout=outside.timeout or inside.timeout,
+    )
+
+
+def _digest(endpoint: str, raw: bytes, outside: Terms | None) -> bytes:
+    """16 bytes that tell whether the same request came again."""
+    digest = hashlib.blake2b(endpoint.encode(), digest_size=16)
+    digest.update(b"\0" + raw)
+    if outside is not None:
+        digest.update(repr(outside).encode())
+    return digest.digest()
+
+
+def _cost(endpoint: str, raw: bytes, body: Json, model: Model, agreed: Terms) -> int:
+    """Estimated tokens: what is not generated costs its input alone."""
+    if endpoint not in _GENERATING:
+        return estimate(len(raw), 0, 1, model, agreed.tier)
+    limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
+    prompts = body.get("prompt")
+    together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
+    samples = body.get("n")
+    return estimate(
+        len(raw), min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
+    )

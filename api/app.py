@@ -1,0 +1,33 @@
+"""The application: its parts, its routes, its answers to errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import envelope, parts
+from api.exchange import Exchange
+from api.routes import health, inference, jobs, models
+from jobs.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The HTTP API. Set `app.state.stopping` when its server begins to stop: who waits is then answered at once."""
+    stopping = asyncio.Event()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with parts.opened(settings, stopping) as app.state.parts:
+            yield
+
+    app = FastAPI(
+        title="Longhaul", lifespan=lifespan, redirect_slashes=False, openapi_url=None, docs_url=None, redoc_url=None
+    )
+    app.state.stopping = stopping
+    inference.install(app)
+    for resource in (jobs, models, health):
+        app.include_router(resource.router)
+    envelope.install(app)
+    app.add_middleware(Exchange)
+    return app

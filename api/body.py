@@ -1,0 +1,71 @@
+"""Reading a request's body: its type by header, its size while it comes in, its JSON."""
+
+import json
+from typing import Any, Final, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from jobs.errors import BadRequest, TooLarge, WrongContentType
+
+
+async def read(request: Request, limit: int) -> bytes:
+    """The body as it was sent.
+
+    Raises:
+        WrongContentType: it is not JSON by its own header.
+        TooLarge: it is longer than `limit` bytes; no more than that is kept.
+        ClientDisconnect: the client went away before its end.
+    """
+    kind = request.headers.get("content-type", "")
+    # Strictly: a web page may send any other type to a server on its reader's machine without asking it first.
+    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
+        raise WrongContentType(f"Send the request body as application/json, not as '{kind}'.")
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise WrongContentType("Send the request body uncompressed.")
+    too_large = TooLarge(f"The request body is over the limit of {limit} bytes.", code="request_too_large")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body = message.get("body", b"")
+        size += len(body)
+        if size > limit:
+            raise too_large
+        chunks.append(body)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse(body: bytes) -> Any:
+    """The JSON value of a body in UTF-8. Lone surrogates and NUL are the engine's business; NaN is no JSON.
+
+    Raises:
+        BadRequest: it is no JSON, or nested too deeply.
+    """
+    try:
+        return _DECODER.decode(body.decode("utf-8", "surrogatepass"))
+    except RecursionError:
+        raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
+    except ValueError as error:
+        message = f"We could not parse the JSON body of your request: {error}."
+        raise BadRequest(message, code="invalid_json") from None
+
+
+def write(value: Any) -> bytes:
+    """A JSON value as bytes."""
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()  # escaped, lone surrogates survive
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

@@ -1,0 +1,82 @@
+"""One HTTP exchange: its id, the headers that every response has, its log line, and an answer to what nobody caught."""
+
+import time
+from typing import Final
+from uuid import UUID
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import envelope
+from jobs import ids, metrics
+
+_ID: Final = "longhaul.id"
+_JOB: Final = "longhaul.job"
+_VERSION: Final = (b"openai-version", b"2020-10-01")
+_GONE: Final = 499
+"""nginx's status for a client that did not wait."""
+_log = structlog.get_logger()
+
+
+def id_of(request: Request) -> UUID:
+    """The id of this exchange, which is also the id of the job that it submits, if it submits one."""
+    identity: UUID = request.scope[_ID]
+    return identity
+
+
+def concerns(request: Request, job: UUID) -> None:
+    """Have the log line of this exchange name the job."""
+    request.scope[_JOB] = job
+
+
+class Exchange:
+    """Middleware around everything, plain ASGI: Starlette's own would cost a task and two queues a request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        began = time.perf_counter()
+        identity = scope[_ID] = ids.new()
+        status = 0
+
+        async def send_dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                spent = f"{(time.perf_counter() - began) * 1000:.0f}"
+                message["headers"] += (
+                    (b"x-request-id", f"req_{identity.hex}".encode()),
+                    (b"openai-processing-ms", spent.encode()),
+                    _VERSION,
+                )
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_dressed)
+        except ClientDisconnect:
+            status = _GONE
+        except Exception:
+            _log.exception("a request failed", request_id=f"req_{identity.hex}", path=scope["path"])
+            if status:
+                raise
+            await envelope.crash(Request(scope))(scope, receive, send_dressed)
+        finally:
+            _note(scope, identity, status, began)
+
+
+def _note(scope: Scope, identity: UUID, status: int, began: float) -> None:
+    metrics.HTTP_REQUESTS.labels(scope["method"], str(status)).inc()
+    job = scope.get(_JOB)
+    _log.info(
+        "request",
+        request_id=f"req_{identity.hex}",
+        job_id=None if job is None else ids.job_id(job),
+        method=scope["method"],
+        path=scope["path"],
+        status=status,
+        ms=round((time.perf_counter() - began) * 1000, 1),
+    )

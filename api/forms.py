@@ -1,0 +1,78 @@
+"""What a body of one endpoint may look like for one engine: its registered schema and OpenAI's ranges, compiled."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jsonschema_rs import Draft202012Validator
+
+from api.faults import explain
+from api.parameters import HINTS, RANGES
+from jobs.errors import BadRequest
+from jobs.records import Json
+
+_UNIONS: Final = ("anyOf", "oneOf", "allOf")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One compiled schema. `names` are the properties that it knows; none means that it takes anything."""
+
+    names: frozenset[str]
+    _validator: Draft202012Validator
+
+    def check(self, body: Json) -> None:
+        """Raises BadRequest with the deepest fault."""
+        try:
+            if self._validator.is_valid(body):
+                return
+            error = next(self._validator.iter_errors(body))
+        except UnicodeEncodeError:
+            # The validator takes no lone surrogates; what is valid without them is so with them.
+            return self.check(_without_surrogates(body))
+        except ValueError as fault:
+            raise BadRequest(f"The request body cannot be checked: {fault}.") from None
+        raise explain(error)
+
+
+def compile_form(endpoint: str, schema: Json) -> Form:
+    """The form of an endpoint by the schema that the engine registered for its body."""
+    names = _properties(schema, schema)
+    rules = _without_hints(schema, schema)
+    rules["$defs"] = schema.get("$defs", {})
+    rules["allOf"] = [*rules.get("allOf", ()), {"properties": RANGES.get(endpoint, {})}]
+    return Form(names, Draft202012Validator(rules))
+
+
+def _properties(root: Json, schema: Json) -> frozenset[str]:
+    schema = _resolve(root, schema)
+    names = frozenset(schema.get("properties", ()))
+    return names.union(*(_properties(root, branch) for union in _UNIONS for branch in schema.get(union, ())))
+
+
+def _without_hints(root: Json, schema: Json) -> Json:
+    """The same schema with nothing to say about the values of hints, at the top and in the branches of its unions."""
+    schema = dict(_resolve(root, schema))
+    if "properties" in schema:
+        schema["properties"] = {name: rule for name, rule in schema["properties"].items() if name not in HINTS}
+    for union in _UNIONS:
+        if union in schema:
+            schema[union] = [_without_hints(root, branch) for branch in schema[union]]
+    return schema
+
+
+def _resolve(root: Json, schema: Json) -> Json:
+    reference: Any = schema.get("$ref")
+    if not isinstance(reference, str):
+        return schema
+    target: Json = root["$defs"][reference.removeprefix("#/$defs/")]
+    return target
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+    return value

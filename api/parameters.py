@@ -1,0 +1,195 @@
+"""OpenAI's own parameters of each endpoint: which are hints, which cannot be had, and the ranges OpenAI documents."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jobs.endpoints import OURS, STEERING
+from jobs.errors import BadRequest
+from jobs.records import Json, Tier
+
+CHAT: Final = "/v1/chat/completions"
+COMPLETIONS: Final = "/v1/completions"
+RESPONSES: Final = "/v1/responses"
+EMBEDDINGS: Final = "/v1/embeddings"
+MESSAGES: Final = "/v1/messages"
+COUNT_TOKENS: Final = "/v1/messages/count_tokens"
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+KNOWN: Final[Mapping[str, frozenset[str]]] = {
+    CHAT: _names(
+        """audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
+        metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
+        prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
+        stop store stream stream_options temperature tool_choice tools top_logprobs top_p user verbosity
+        web_search_options"""
+    ),
+    COMPLETIONS: _names(
+        """best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop
+        stream stream_options suffix temperature top_p user"""
+    ),
+    RESPONSES: _names(
+        """access_programs background context_management conversation image include input instructions max_output_tokens
+        max_tool_calls metadata model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key
+        prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options
+        temperature text tool_choice tools top_logprobs top_p truncation user"""
+    ),
+    EMBEDDINGS: _names("dimensions encoding_format input model user"),
+    MESSAGES: _names(
+        """cache_control container diagnostics inference_geo max_tokens messages metadata model output_config
+        service_tier speed stop_sequences stream system temperature thinking tool_choice tools top_k top_p
+        user_profile_id workspace_id"""
+    ),
+    COUNT_TOKENS: _names(
+        """cache_control messages model output_config speed system thinking tool_choice tools user_profile_id
+        workspace_id"""
+    ),
+}
+"""Every parameter of OpenAI's endpoints, as in the types of its SDK, and of Anthropic's two."""
+
+HINTS: Final = _names(
+    """user store metadata service_tier safety_identifier prompt_cache_key prompt_cache_options prompt_cache_retention
+    prediction cache_control diagnostics user_profile_id workspace_id"""
+)
+"""They change no answer: accepted whether or not the engine knows them, and whatever it would say of their values."""
+
+IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
+    "functions": (None,),
+    "function_call": (None, "none", "auto"),
+    "web_search_options": (None,),
+    "audio": (None,),
+    "moderation": (None,),
+    "context_management": (None, []),
+    "conversation": (None,),
+    "verbosity": (None, "medium"),
+    "modalities": (None, ["text"]),
+    "access_programs": (None, []),
+    "image": (None,),
+    "container": (None,),
+    "inference_geo": (None,),
+    "speed": (None, "standard"),
+}
+"""What no engine of ours can do, with the values that ask for nothing."""
+
+UNBUILT: Final[Mapping[str, tuple[Any, ...]]] = {
+    "stream": (None, False),
+    "stream_options": (None,),
+    "background": (None, False),
+    "previous_response_id": (None,),
+    "webhook": (None,),
+}
+"""What Longhaul does not do yet, whatever the engine knows, with the values that ask for nothing."""
+
+DIALECT: Final[Mapping[str, tuple[Any, ...]]] = {
+    "white_list_token_ids": (None,),
+    "white_list_token": (None,),
+    "force_prompt": (None,),
+    "enable_repeat_stopper": (None, False),
+    "add_default_stop": (None, True),
+    "conversation_id": (None,),
+    "best_of": (None, 1),
+    "suffix": (None,),
+}
+"""Further parameters that Longhaul does not translate yet: refused unless the engine itself knows them."""
+
+OUR_OWN: Final = OURS | {"service_tier", "metadata"}
+"""What every submit may say, on any endpoint."""
+
+TIERS: Final[Mapping[str, Tier]] = {
+    "auto": Tier.DEFAULT,
+    "default": Tier.DEFAULT,
+    "scale": Tier.DEFAULT,
+    "standard_only": Tier.DEFAULT,
+    "flex": Tier.FLEX,
+    "priority": Tier.PRIORITY,
+    "fast": Tier.PRIORITY,
+    "ultrafast": Tier.PRIORITY,
+}
+"""`service_tier`, in OpenAI's words and Anthropic's."""
+
+_TEMPERATURE: Final[Json] = {"minimum": 0, "maximum": 2}
+_SHARE: Final[Json] = {"minimum": 0, "maximum": 1}
+_PENALTY: Final[Json] = {"minimum": -2, "maximum": 2}
+_CHOICES: Final[Json] = {"minimum": 1, "maximum": 128}
+_TOKENS: Final[Json] = {"minimum": 1, "maximum": 2**31 - 1}
+_ROLES: Final = ["system", "developer", "user", "assistant", "tool", "function"]
+
+RANGES: Final[Mapping[str, Json]] = {
+    CHAT: {
+        "messages": {"minItems": 1, "items": {"properties": {"role": {"enum": _ROLES}}}},
+        "temperature": _TEMPERATURE,
+        "top_p": _SHARE,
+        "n": _CHOICES,
+        "max_tokens": _TOKENS,
+        "max_completion_tokens": _TOKENS,
+        "frequency_penalty": _PENALTY,
+        "presence_penalty": _PENALTY,
+        "tools": {"maxItems": 128},
+    },
+    COMPLETIONS: {
+        "temperature": _TEMPERATURE,
+        "top_p": _SHARE,
+        "n": _CHOICES,
+        "max_tokens": {"minimum": 0, "maximum": 2**31 - 1},
+        "frequency_penalty": _PENALTY,
+        "presence_penalty": _PENALTY,
+    },
+    RESPONSES: {"temperature": _TEMPERATURE, "top_p": _SHARE, "max_output_tokens": _TOKENS},
+    EMBEDDINGS: {"input": {"minItems": 1, "minLength": 1}, "dimensions": {"minimum": 1}},
+    MESSAGES: {"messages": {"minItems": 1}, "temperature": _SHARE, "top_p": _SHARE, "max_tokens": _TOKENS},
+}
+"""The documented ranges that an engine's own schema leaves out, as JSON Schema of single properties."""
+
+
+def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
+    """Refuse by name the first parameter that is not ours, the engine's or OpenAI's, or that cannot be had.
+
+    `engine` has the properties of the engine's own schema; none means that it takes anything.
+
+    Raises:
+        BadRequest: with the parameter in `param`.
+    """
+    for name, value in body.items():
+        if name in STEERING:
+            raise BadRequest(
+                f"'{name}' steers the engine for other requests too; it cannot be set here.",
+                param=name,
+                code="unsupported_parameter",
+            )
+        if name in UNBUILT:
+            _refuse_unless_idle(name, value, UNBUILT[name], "is not supported yet")
+        elif name in engine or name in OUR_OWN:
+            continue
+        elif name in DIALECT:
+            _refuse_unless_idle(name, value, DIALECT[name], "is not supported yet")
+        elif name in KNOWN.get(endpoint, ()):
+            if name in IMPOSSIBLE:
+                _refuse_unless_idle(name, value, IMPOSSIBLE[name], "is not supported by this server")
+        elif engine:
+            raise BadRequest(f"Unrecognized request argument supplied: {name}", param=name, code="unknown_parameter")
+
+
+def tier(value: object) -> Tier:
+    """The tier that a `service_tier` asks for; null or none is the default.
+
+    Raises:
+        BadRequest: there is no such tier.
+    """
+    if value is None:
+        return Tier.DEFAULT
+    if isinstance(value, str) and value in TIERS:
+        return TIERS[value]
+    raise BadRequest(
+        f"Invalid value: '{value}'. Supported values are: {', '.join(map(repr, TIERS))}.",
+        param="service_tier",
+        code="invalid_value",
+    )
+
+
+def _refuse_unless_idle(name: str, value: object, idle: tuple[Any, ...], why: str) -> None:
+    # `is` for the booleans: 0 == False, and `stream: 0` is the schema's to refuse.
+    if not any(value is harmless if isinstance(harmless, bool) else value == harmless for harmless in idle):
+        raise BadRequest(f"Unsupported parameter: '{name}' {why}.", param=name, code="unsupported_parameter")

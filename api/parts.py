@@ -1,0 +1,87 @@
+"""What the routes work with: the connections of one API process, opened together and closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from starlette.requests import Request
+
+from api.admission import Admission
+from jobs import cancel
+from jobs.accept import Acceptor
+from jobs.backlog import Backlog
+from jobs.catalog import Catalog
+from jobs.database import Database
+from jobs.keys import Keyring
+from jobs.settings import Settings
+from jobs.tickets import Publisher
+from jobs.wake import Announcer, Waiters
+
+_TICKETS_PER_SLOT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`stopping` is set when the server begins to stop, while requests are still being answered."""
+
+    settings: Settings
+    database: Database
+    catalog: Catalog
+    admission: Admission
+    keyring: Keyring
+    acceptor: Acceptor
+    backlog: Backlog
+    announcer: Announcer
+    waiters: Waiters
+    stopping: asyncio.Event
+
+    async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """End these jobs, tell their workers and whoever waits for them; the ones that this call ended."""
+        ended = await cancel.cancel(self.database, job_ids)
+        self.announcer.abort(ended)
+        self.announcer.announce(ended)
+        return ended
+
+
+def of(request: Request) -> Parts:
+    """The parts of the process that got this request."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+@asynccontextmanager
+async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Parts]:
+    """The parts, none of which needs its server to be there yet."""
+    assert settings.database_url and settings.redis_url
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url, settings.pool_size)
+        stack.push_async_callback(database.close)
+        catalog = Catalog(database)
+        publisher = Publisher(settings)
+        publisher.start()
+        stack.push_async_callback(asyncio.to_thread, publisher.stop)
+        announcer = Announcer(settings.redis_url, settings.redis_prefix)
+        stack.push_async_callback(announcer.close)
+        waiters = Waiters(settings.redis_url, settings.redis_prefix, database)
+        await waiters.start()
+        stack.push_async_callback(waiters.stop)
+
+        def publish(model_id: int, count: int) -> None:
+            for model in catalog.models():
+                if model.id == model_id:
+                    publisher.publish(model.queue, count, _TICKETS_PER_SLOT * max(1, model.slots))
+
+        yield Parts(
+            settings=settings,
+            database=database,
+            catalog=catalog,
+            admission=Admission(settings, catalog),
+            keyring=Keyring(database),
+            acceptor=Acceptor(database, publish),
+            backlog=Backlog(database),
+            announcer=announcer,
+            waiters=waiters,
+            stopping=stopping,
+        )

@@ -1,0 +1,65 @@
+"""The API as a process: uvicorn around the app, told to its waiters before it stops."""
+
+import asyncio
+import ipaddress
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from api.app import create_app
+from jobs.settings import Settings
+
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than a load balancer's 60 s, else it reuses connections that we just closed."""
+_DRAIN_SECONDS = 20
+
+
+def serve(settings: Settings) -> None:
+    """Answer on the settings' host and port until SIGTERM or SIGINT.
+
+    Raises:
+        SystemExit: LONGHAUL_AUTH=none on an address that others may reach.
+    """
+    refuse_open_doors(settings)
+    _Server(create_app(settings), settings.host, settings.port).run()
+
+
+def refuse_open_doors(settings: Settings) -> None:
+    """Raises SystemExit where anybody on the network could use the GPUs without a key."""
+    if settings.auth == "none" and not settings.auth_none_anywhere and not _is_loopback(settings.host):
+        raise SystemExit(
+            f"LONGHAUL_AUTH=none on {settings.host} would let anybody in. Listen on 127.0.0.1, use keys, or set "
+            "LONGHAUL_AUTH_NONE_ANYWHERE=true if the network itself keeps strangers out."
+        )
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+        self._stopping: asyncio.Event = app.state.stopping
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            loop="uvloop",
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            backlog=4096,
+        )
+        super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The lifespan's own end comes only after all connections have ended, and waiters end none by themselves.
+        self._stopping.set()
+        await super().shutdown(sockets)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+DELETE FROM repeats WHERE job_id = :job
