@@ -1,10 +1,13 @@
 """Identifiers: UUIDv7 (RFC 9562), so that ids sort by the time they were made, and their public spelling."""
 
 import os
+import re
 import time
 from uuid import UUID
 
 from jobs.errors import NotFound
+
+_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
 
 
 def new() -> UUID:
@@ -37,10 +40,6 @@ def parse_job_id(text: str) -> UUID:
     Raises:
         NotFound: it is no job id, so no such job exists.
     """
-    prefix, _, digits = text.partition("_")
-    if prefix == "job" and len(digits) == 32:
-        try:
-            return UUID(hex=digits)
-        except ValueError:
-            pass
+    if _JOB_ID.fullmatch(text):
+        return UUID(hex=text[4:])
     raise NotFound(f"No job found with id '{text}'.", param="id")
