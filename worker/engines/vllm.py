@@ -5,6 +5,7 @@ and its signals stay awake.
 """
 
 import asyncio
+import gc
 import json
 import math
 import multiprocessing
@@ -12,6 +13,7 @@ import os
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from multiprocessing.process import BaseProcess
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -49,7 +51,8 @@ class VllmEngine:
         self._arguments = list(arguments)
         self._folder = settings.home / "run"
         self._ledger = strays.Ledger(self._folder)
-        self._loading: asyncio.Future[tuple[Namespace, AsyncLLM]] | None = None
+        self._strangers = multiprocessing.active_children()
+        self._loading: asyncio.Future[None] | None = None
         self._llm: AsyncLLM | None = None
         self._app: Any = None
         self._lifespan: AbstractAsyncContextManager[Any] | None = None
@@ -70,16 +73,19 @@ class VllmEngine:
 
     def pids(self) -> list[int]:
         """The engine's own processes (EngineCore), as far as they live."""
-        return [child.pid for child in multiprocessing.active_children() if child.pid]
+        return [child.pid for child in self._children() if child.pid]
+
+    def _children(self) -> list[BaseProcess]:
+        return [child for child in multiprocessing.active_children() if child not in self._strangers]
 
     async def start(self) -> None:
         self._loading = asyncio.ensure_future(asyncio.to_thread(self._load))
         while not self._loading.done():
             self._ledger.note(self.pids())
             await asyncio.wait({self._loading}, timeout=_LOOK_SECONDS)
-        self._args, self._llm = self._loading.result()
+        self._loading.result()
         self._ledger.note(self.pids())
-        self._app = await _app(self._llm, self._args)
+        self._app = await _app(self._running(), self._args)
         self._schemas = await asyncio.to_thread(lambda app: schemas.of_endpoints(app.openapi(), INFERENCE), self._app)
         await self._warm_up()
         self._lifespan = self._app.router.lifespan_context(self._app)  # vLLM's own: statistics, a frozen heap
@@ -113,9 +119,11 @@ class VllmEngine:
             lifespan, self._lifespan = self._lifespan, None
             await lifespan.__aexit__(None, None, None)
         if self._llm is not None:
-            llm, self._llm, self._app = self._llm, None, None
-            # As vLLM's own server: with its default of 0 s nothing waits, and we have drained before.
-            await asyncio.to_thread(llm.shutdown, llm.vllm_config.shutdown_timeout)
+            await asyncio.to_thread(self._llm.shutdown)
+            self._llm = self._app = None
+            # Its objects refer to one another; left to Python's end they meet a half-gone Python, with tracebacks.
+            gc.unfreeze()
+            gc.collect()
         self._ledger.close()
 
     def _running(self) -> "AsyncLLM":
@@ -123,24 +131,25 @@ class VllmEngine:
             raise EngineDead("vLLM is not started")
         return self._llm
 
-    async def _end_loading(self, loading: "asyncio.Future[tuple[Namespace, AsyncLLM]]") -> None:
+    async def _end_loading(self, loading: asyncio.Future[None]) -> None:
         """A load cannot be interrupted, but it fails at once when its processes are gone."""
         while not loading.done():
-            for child in multiprocessing.active_children():
+            for child in self._children():
                 child.kill()
             await asyncio.wait({loading}, timeout=_LOOK_SECONDS)
-        if not loading.cancelled() and loading.exception() is None and self._llm is None:
-            _, self._llm = loading.result()
+        if not loading.cancelled():
+            loading.exception()  # looked at: nobody waits for it any more
 
-    def _load(self) -> "tuple[Namespace, AsyncLLM]":
+    def _load(self) -> None:
+        """Set `_args` and `_llm`; as a result, the thread would hold the engine for ever."""
         strays.kill(self._folder)
         os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
         os.environ.pop("VLLM_API_KEY", None)  # keys are the API's; with one, vLLM's app would refuse what we replay
         try:
-            args = _parse(self._settings, self._arguments)
-            return args, _build(args)
+            self._args = _parse(self._settings, self._arguments)
+            self._llm = _build(self._args)
         except EngineArgumentError:
             raise
         except (Exception, SystemExit) as error:
@@ -220,6 +229,20 @@ async def _app(llm: "AsyncLLM", args: Namespace) -> Any:
     await llm.reset_mm_cache()
     tasks = await llm.get_supported_tasks()
     app = build_app(args, tasks, llm.model_config)
+    _trim(app)
     await init_app_state(llm, app.state, args, tasks)
     app.state.server = SimpleNamespace(should_exit=False)  # what vLLM's error handler reaches for when the engine dies
     return app
+
+
+def _trim(app: Any) -> None:
+    """A sixth of what a request costs here: what vLLM's app does for browsers and scrapers, and looking for its route.
+
+    Nobody speaks HTTP with this app; the routes that are replayed come first in its list.
+    """
+    from prometheus_fastapi_instrumentator.middleware import PrometheusInstrumentatorMiddleware
+    from starlette.middleware.cors import CORSMiddleware
+
+    needless = (CORSMiddleware, PrometheusInstrumentatorMiddleware)
+    app.user_middleware[:] = [middleware for middleware in app.user_middleware if middleware.cls not in needless]
+    app.router.routes.sort(key=lambda route: getattr(route, "path", None) not in INFERENCE)
