@@ -1,0 +1,1 @@
+"""What must hold when things are killed: real processes, real signals, and a journal that knows nothing of ours."""
