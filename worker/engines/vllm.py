@@ -53,6 +53,7 @@ class VllmEngine:
         self._ledger = strays.Ledger(self._folder)
         self._strangers = multiprocessing.active_children()
         self._loading: asyncio.Future[None] | None = None
+        self._stopping = False
         self._llm: AsyncLLM | None = None
         self._app: Any = None
         self._lifespan: AbstractAsyncContextManager[Any] | None = None
@@ -112,6 +113,7 @@ class VllmEngine:
         return _BACK_OFF_SECONDS if status == 503 else None
 
     async def stop(self) -> None:
+        self._stopping = True
         if self._loading is not None:
             await self._end_loading(self._loading)
             self._loading = None
@@ -149,11 +151,11 @@ class VllmEngine:
         os.environ.pop("VLLM_API_KEY", None)  # keys are the API's; with one, vLLM's app would refuse what we replay
         try:
             self._args = _parse(self._settings, self._arguments)
-            self._llm = _build(self._args)
+            if not self._stopping:
+                self._llm = _build(self._args)
         except EngineArgumentError:
             raise
         except (Exception, SystemExit) as error:
-            _log.debug("vLLM did not start", exc_info=error)
             raise EngineArgumentError(f"vLLM did not start: {error}") from error
 
     async def _warm_up(self) -> None:
