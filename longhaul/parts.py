@@ -13,14 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol, Self
 
-import structlog
+from longhaul.output import talk
 
 LONGEST_PAUSE = 30.0
 HEALTHY_SECONDS = 60.0
 """A part that ran this long begins again with the shortest pause."""
 _MARK = "LONGHAUL_PART"
-
-_log = structlog.get_logger()
 
 
 class Signals:
@@ -135,7 +133,7 @@ class Child:
             pid = int(self._pid_file.read_text())
             deadline = time.monotonic() + patience
             if self._is_ours(pid):
-                _log.info("ending a part that was left behind", part=self.name, pid=pid)
+                talk(f"Ending {self.name} (process {pid}), which an earlier `longhaul up` left behind.")
                 os.kill(pid, signal.SIGTERM)
             while self._is_ours(pid):
                 signals.wait(0.2)
@@ -182,7 +180,7 @@ class Keeper:
         if now - self._started_at >= HEALTHY_SECONDS:
             self._pause = 0.0
         self._again_at = now + self._longer_pause()
-        _log.warning("a part ended and is started again", part=self.name, code=code, pause_seconds=self._pause)
+        talk(f"{self.name} ended (exit status {code}); starting it again in {self._pause:.0f} s.")
         self._on_death(code)
 
     def _start_again(self, now: float) -> None:
@@ -190,7 +188,7 @@ class Keeper:
             self.part.start()
         except Exception as error:
             self._again_at = time.monotonic() + self._longer_pause()
-            _log.error("a part cannot be started", part=self.name, error=str(error), pause_seconds=self._pause)
+            talk(f"{self.name} cannot be started: {error}\nTrying again in {self._pause:.0f} s.")
         else:
             self._started_at, self._again_at = now, None
 
