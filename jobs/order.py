@@ -29,7 +29,7 @@ def allocate(
     left = {tier: count for tier, count in waiting.items() if count > 0 and tier in due}
     interactive = interactive_recently or any(left.get(tier) for tier in INTERACTIVE)
     reserve = slots * sum(shares[tier] for tier in BULK) / total
-    bulk_room = int(max(slots * _BULK_CEILING, reserve) if interactive else slots)
+    bulk_room = max(1, int(max(slots * _BULK_CEILING, reserve))) if interactive else slots
     bulk_room -= sum(running.get(tier, 0) for tier in BULK)
     given: dict[Tier, int] = {}
     for _ in range(free):
