@@ -44,7 +44,8 @@ class Announcer:
     """Publishes ids. Losing them costs waiters a second and a cancelled job the time to the next renewal."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        self._redis = _client(redis_url)
+        # Repeats once: its connection may be from before a restart of Redis.
+        self._redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1))
         self._done, self._abort = done_channel(prefix), abort_channel(prefix)
         self._waiting: dict[str, deque[bytes]] = {self._done: deque(), self._abort: deque()}
         self._flight: asyncio.Task[None] | None = None
@@ -177,7 +178,8 @@ class Waiters:
         while True:
             await self._somebody.wait()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._look_now.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._look_now.wait()
             self._look_now.clear()
             if waited := [UUID(bytes=job) for job in self._futures]:
                 try:
@@ -217,10 +219,14 @@ async def aborts(redis_url: str, prefix: str) -> AsyncGenerator[list[UUID], None
 async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool, None]:
     """A channel's messages for ever, across reconnections: True after each subscription, False after each loss."""
     while True:
-        redis = _client(redis_url)
+        # No socket timeout: with it redis-py uses `wait_for`, which in Python 3.11 can swallow a cancellation.
+        redis = Redis.from_url(
+            redis_url, socket_timeout=None, socket_connect_timeout=2, socket_keepalive=True, retry=Retry(NoBackoff(), 0)
+        )
         try:
             async with redis.pubsub() as pubsub:
-                await pubsub.subscribe(channel)
+                async with asyncio.timeout(_SILENCE_SECONDS):
+                    await pubsub.subscribe(channel)
                 pinged_at: float | None = None
                 while True:
                     message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
@@ -242,17 +248,6 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
             with contextlib.suppress(RedisError, OSError):
                 await redis.aclose()
         await asyncio.sleep(_RETRY_SECONDS)
-
-
-def _client(redis_url: str) -> Redis:
-    """A client that gives up within seconds, and repeats once: its connection may be from before a restart."""
-    return Redis.from_url(
-        redis_url,
-        socket_timeout=2,
-        socket_connect_timeout=2,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 1),
-    )
 
 
 def _split(message: bytes) -> Sequence[bytes]:
