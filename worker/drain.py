@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -115,10 +115,15 @@ async def hand_back(database: Database, worker: UUID, lease_seconds: float) -> i
     return await _persist(give_up)
 
 
-async def bury(database: Database, worker: UUID) -> lease.Orphaned | None:
-    """The engine died: its jobs go back with the loss counted, and the worker leaves. None as for `hand_back`."""
+async def bury(database: Database, worker: UUID, lease_seconds: float, ran: Container[UUID]) -> lease.Orphaned | None:
+    """The engine died: jobs that `ran` on it go back with the loss counted, others refunded, and the worker leaves.
+
+    None as for `hand_back`.
+    """
 
     async def give_up() -> lease.Orphaned:
+        held = await lease.renew(database, worker, lease_seconds, slots=1, draining=True)
+        await lease.release(database, [(job, token) for job, token in (held or {}).items() if job not in ran])
         orphaned = await lease.orphan(database, worker)
         await lease.leave(database, worker)
         return orphaned

@@ -74,8 +74,9 @@ class Runner:
                 await self._hand_back()
                 if self._slots.free and self._may_claim():
                     await self._fill()
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
-                _log.warning("cannot claim, the database does not answer", error=str(error))
+            except Exception as error:
+                away = isinstance(error, (SQLAlchemyError, OSError, TimeoutError))
+                _log.warning("cannot claim", error=str(error), exc_info=not away)
                 self._pause(_POLL_SECONDS)
 
     async def settle(self) -> None:
@@ -91,7 +92,7 @@ class Runner:
         try:
             await self._settlement.flush(seconds)
         except (SQLAlchemyError, OSError, TimeoutError) as error:
-            _log.warning("cannot settle, the database does not answer", error=str(error))
+            _log.warning("cannot settle", error=str(error))
 
     async def take(self) -> None:
         """A ticket: return once a slot was free and the claim loop has been woken. Waits as long as that takes, so
@@ -155,6 +156,7 @@ class Runner:
     def _may_claim(self) -> bool:
         return (
             not self.stopping
+            and self._engine.alive()
             and time.monotonic() >= self._paused_until
             and self._lease_is_good()
             and self._finisher.waiting < _BACKLOG
@@ -217,12 +219,15 @@ class Runner:
             self._settlement.note(job, outcome)
 
     def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
+        """Forget a job, unless it was in the engine when that died or the worker ended: it is then still held."""
         self._slots.vacate(job)
         if task.cancelled():
             self._settlement.note(job, None)
+            if self.stopping:
+                return
         elif error := task.exception():
-            # Not forgotten: what a dead engine held is no stray, its loss is counted when the worker leaves.
             if isinstance(error, EngineDead):
+                self.stop()
                 self._engine_died()
             else:
                 _log.error("a job was lost to a fault of the worker", job_id=str(job.id), exc_info=error)

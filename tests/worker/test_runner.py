@@ -160,6 +160,16 @@ async def test_with_the_engine_dead_nothing_is_a_result(here: Place) -> None:
     assert set(await here.statuses(jobs)) == {Status.IN_PROGRESS}
 
 
+async def test_nothing_is_claimed_for_a_dead_engine(here: Place) -> None:
+    jobs = [*await here.submit(3, hang=True), *await here.submit(die=True, delay=0.05)]
+    waiting = await here.submit(20)
+    async with here.running() as runner:
+        await until(lambda: here.deaths > 0)
+        await runner.quiet()
+        assert set(runner.held) == set(jobs)
+    assert set(await here.statuses(waiting)) == {Status.QUEUED}
+
+
 async def test_a_claim_whose_answer_was_lost_is_handed_back(here: Place) -> None:
     [job] = await here.submit(delay=0.05)
     [lost] = await claim(here.database, here.worker, here.model_id, Tier.DEFAULT, 1)
