@@ -71,6 +71,7 @@ class Heartbeat:
         await asyncio.to_thread(self._thread.stop)
 
     async def _beat(self) -> None:
+        structlog.contextvars.bind_contextvars(worker_id=str(self._worker))
         database = Database(self._url, pool_size=1)
         pause = self._lease.seconds / _BEATS
         try:
@@ -92,8 +93,9 @@ class Heartbeat:
                     _log.warning("this worker was given up for lost; it registers again")
                     await self._register(database)
                     held = {}
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            _log.warning("the lease could not be renewed", error=str(error))
+        except Exception as error:  # whatever it is, a heart that stops would cost every job
+            away = isinstance(error, (SQLAlchemyError, OSError, TimeoutError))
+            _log.warning("the lease could not be renewed", error=str(error), exc_info=not away)
             return False
         # The findings first: nothing is claimed on the new lease before what the old one lost is out of the engine.
         self._runner_loop.call_soon_threadsafe(self._runner.reconcile, before, held)

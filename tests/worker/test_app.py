@@ -1,0 +1,190 @@
+"""A worker as a process: signals, exit statuses, and a job that comes by ticket."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+from uuid import uuid4
+
+import pytest
+import redis
+
+from jobs.database import Database
+from jobs.settings import Settings
+from jobs.states import Status
+from jobs.tickets import Publisher
+from tests.engines.scripted import ScriptedEngine
+from tests.worker.place import Place, until
+
+ROOT = Path(__file__).parents[2]
+
+
+class Worker:
+    """One `longhaul worker` with the scripted engine, and its journal."""
+
+    def __init__(self, settings: Settings, folder: Path, database: Database, environment: dict[str, str]) -> None:
+        self._log = folder / f"{uuid4()}.log"
+        self._journal = folder / "journal"
+        self._database = database
+        variables = {
+            "PYTHONPATH": str(ROOT),
+            "DATABASE_URL": str(settings.database_url),
+            "REDIS_URL": str(settings.redis_url),
+            "LONGHAUL_ENGINE": "tests.engines.scripted:factory",
+            "LONGHAUL_LEASE": "2",
+            "LONGHAUL_TEST_JOURNAL": str(self._journal),
+            "LONGHAUL_TEST_SLOTS": "4",
+        }
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "longhaul", "worker"],
+                env=os.environ | variables | environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def place(self) -> Place:
+        """Where its jobs are submitted and watched, once it is registered."""
+        while not (registered := await self.registered()):
+            assert self.process.poll() is None, self.said()
+            await asyncio.sleep(0.05)
+        return Place(self._database, ScriptedEngine(), registered[0], self._journal)
+
+    async def registered(self) -> list[int]:
+        """The model of each worker in the database."""
+        return await self._ask("SELECT model_id FROM workers")
+
+    async def queue(self) -> str:
+        """Where its tickets go."""
+        [queue] = await self._ask("SELECT queue FROM models")
+        return str(queue)
+
+    async def _ask(self, question: str) -> list[Any]:
+        async with self._database.engine.connect() as connection:
+            return list((await connection.exec_driver_sql(question)).scalars())
+
+    def said(self) -> str:
+        """All that it wrote."""
+        return self._log.read_text()
+
+    async def ends(self, *signals: signal.Signals) -> int:
+        """Its exit status, after these signals, each sent when the one before has been heard."""
+        for position, number in enumerate(signals):
+            if position:
+                await until(lambda: "draining" in self.said())
+            self.process.send_signal(number)
+        return await asyncio.to_thread(self.process.wait, 30)
+
+
+Start: TypeAlias = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path, database: Database) -> Iterator[Start]:
+    """Starts workers on this test's servers, with these environment variables; none outlives the test."""
+    started: list[Worker] = []
+
+    def begin(**environment: str) -> Worker:
+        started.append(Worker(settings, tmp_path, database, environment))
+        return started[-1]
+
+    yield begin
+    for worker in started:
+        worker.process.kill()
+        worker.process.wait()
+
+
+async def test_a_ticket_brings_a_job_to_an_idle_worker_and_term_ends_it_cleanly(
+    start: Start, settings: Settings
+) -> None:
+    worker = start()
+    place = await worker.place()
+    tickets = Publisher(settings)
+    tickets.start()
+    jobs = await place.submit(3, delay=0.3)
+    queue = await worker.queue()
+    tickets.publish(queue, 3, 8)
+    tickets.stop()
+    await until(lambda: place.began(jobs))
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        await until(lambda: client.llen(f"{{{settings.redis_prefix}}}:{queue}") == 0)
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+    assert await place.statuses(jobs) == [Status.COMPLETED] * 3
+    assert await worker.registered() == []
+    assert "Traceback" not in worker.said()
+
+
+async def test_term_hands_back_what_takes_longer_than_the_drain(start: Start) -> None:
+    worker = start(LONGHAUL_DRAIN="0.3")
+    place = await worker.place()
+    [short], long = await place.submit(delay=0.1), await place.submit(2, hang=True)
+    await until(lambda: place.began([short, *long]))
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+    assert await place.statuses([short]) == [Status.COMPLETED]
+    rows = [await place.row(job) for job in long]
+    assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 0, 0)] * 2
+    assert await worker.registered() == []
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGQUIT)],
+    ids=["term-term", "int-int", "term-quit"],
+)
+async def test_a_second_signal_hands_back_at_once(start: Start, signals: tuple[signal.Signals, ...]) -> None:
+    worker = start(LONGHAUL_DRAIN="3600")
+    place = await worker.place()
+    jobs = await place.submit(2, hang=True)
+    await until(lambda: place.began(jobs))
+    assert await worker.ends(*signals) == 0, worker.said()
+    assert await place.statuses(jobs) == [Status.QUEUED] * 2
+    assert "NotImplementedError" not in worker.said()
+
+
+async def test_term_while_the_engine_loads_ends_promptly(start: Start) -> None:
+    worker = start(LONGHAUL_TEST_START="3600")
+    await until(lambda: "loading the engine" in worker.said())
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+    assert await worker.registered() == []
+
+
+async def test_term_while_a_load_holds_the_loop_ends_promptly(start: Start) -> None:
+    worker = start(LONGHAUL_ENGINE="tests.worker.stuck:factory")
+    await until(lambda: "loading the engine" in worker.said())
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+
+
+async def test_a_dead_engine_ends_the_worker_for_its_keeper_to_start_another(start: Start) -> None:
+    worker = start()
+    place = await worker.place()
+    jobs = [*await place.submit(2, hang=True), *await place.submit(die=True, delay=0.3)]
+    assert await worker.ends() == 1, worker.said()
+    rows = [await place.row(job) for job in jobs]
+    assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1)] * 3
+    assert await worker.registered() == []
+
+
+async def test_without_redis_a_worker_serves_by_looking(start: Start) -> None:
+    worker = start(REDIS_URL="redis://127.0.0.1:1/0")
+    place = await worker.place()
+    jobs = await place.submit(2)
+    await place.all_are(Status.COMPLETED, jobs)
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+
+
+async def test_an_alias_of_another_engine_ends_the_worker_with_a_message(start: Start) -> None:
+    await start(LONGHAUL_TEST_ALIASES="llama").place()
+    other = start(LONGHAUL_TEST_MODEL="other", LONGHAUL_TEST_ALIASES="llama")
+    assert await other.ends() == 2, other.said()
+    assert "llama" in other.said()
+
+
+async def test_an_engine_that_is_not_there_ends_the_worker_with_a_message(start: Start) -> None:
+    worker = start(LONGHAUL_ENGINE="tests.nowhere:factory")
+    assert await worker.ends() == 2
+    assert "LONGHAUL_ENGINE=tests.nowhere:factory is not there" in worker.said()
