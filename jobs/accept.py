@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from jobs import metrics
-from jobs.database import Database, Driver, fetch, is_connection_lost
+from jobs.database import Database, Driver, Rows, fetch, is_connection_lost
 from jobs.errors import BadRequest, Unavailable, Unprocessable
 from jobs.group_commit import GroupCommit
 from jobs.records import Accepted, NewJob
 
 FlowKey: TypeAlias = tuple[int, int, int, bool, UUID | None]
 """(model, tier, tenant, waited, batch)"""
+
+Flows: TypeAlias = dict[FlowKey, int]
+"""The ids of the flows of these keys."""
 
 KnownKeys: TypeAlias = dict[tuple[int, str], tuple[bytes, UUID]]
 """(tenant, key) -> (body hash, job)"""
@@ -34,10 +37,13 @@ _COMPANY: Final = 128
 class Acceptor:
     """Accepts jobs in company; `publish(model_id, count)` hears of them after each commit and must not block."""
 
-    def __init__(self, database: Database, publish: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, database: Database, publish: Callable[[int, int], None], patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
         self._database = database
         self._publish = publish
-        self._flows: dict[FlowKey, int] = {}
+        self._patience_seconds = patience_seconds
+        self._flows: Flows = {}
         self._group: GroupCommit[Submission, list[Accepted]] = GroupCommit(self._flush, limit=_COMPANY)
 
     async def accept(self, job: NewJob) -> Accepted:
@@ -58,14 +64,15 @@ class Acceptor:
 
     async def _flush(self, submissions: Sequence[Submission]) -> Sequence[list[Accepted] | Exception]:
         metrics.ACCEPT_COMPANY.observe(len(submissions))
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + self._patience_seconds
         while True:
             try:
                 answers, fresh = await self._commit(submissions)
-            except DataError as error:
+            except (DataError, IntegrityError, UnicodeError) as error:
                 if len(submissions) > 1:  # one submit that cannot be stored must not refuse its company
                     return [(await self._flush([submission]))[0] for submission in submissions]
-                return [BadRequest(f"The request cannot be stored: {str(error.orig).splitlines()[0]}")]
+                reason = str(error.orig if isinstance(error, DBAPIError) else error)
+                return [BadRequest(f"The request cannot be stored: {reason.splitlines()[0]}")]
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 if not (is_connection_lost(error) and time.monotonic() < deadline):
                     raise Unavailable("The database is not available. Nothing was accepted; try again.") from error
@@ -76,10 +83,24 @@ class Acceptor:
             return answers
 
     async def _commit(self, submissions: Sequence[Submission]) -> tuple[list[list[Accepted] | Exception], list[NewJob]]:
-        if not any(job.key for submission in submissions for job in submission):
-            jobs = [job for submission in submissions for job in submission]
-            await self._insert(jobs)
+        """What becomes of each submission, and the jobs that are new. Tried twice: a flow may go between look and lock."""
+        jobs = [job for submission in submissions for job in submission]
+        for _ in range(2):
+            try:
+                # Not inside a transaction: that holds a connection while the flows ask for another.
+                flows = await self._flows_of(jobs)
+                if any(job.key for job in jobs):
+                    return await self._commit_keyed(submissions, flows)
+                _insist(flows, await self._database.run("accept", **_columns(jobs, flows)))
+            except _FlowsRemoved:
+                self._flows.clear()
+                continue
             return [[Accepted(job.id, False) for job in submission] for submission in submissions], jobs
+        raise Unavailable("The order's flows were removed while the job was accepted; try again.")
+
+    async def _commit_keyed(
+        self, submissions: Sequence[Submission], flows: Flows
+    ) -> tuple[list[list[Accepted] | Exception], list[NewJob]]:
         async with self._database.transaction() as connection:
             answers = await _recognise(connection, submissions)
             fresh = [
@@ -90,47 +111,48 @@ class Acceptor:
                 if not accepted.existed
             ]
             if fresh:
-                await self._insert(fresh, connection)
-            return answers, fresh
+                needed = {key: flows[key] for key in map(_flow_key, fresh)}
+                _insist(needed, await fetch(connection, "accept", **_columns(fresh, needed)))
+        return answers, fresh
 
-    async def _insert(self, jobs: Sequence[NewJob], connection: Driver | None = None) -> None:
-        for known in (True, False):
-            if not known:
-                self._flows.clear()
-            flow_ids = await self._flow_ids(jobs)
-            parameters = _columns(jobs, flow_ids)
-            if connection is None:
-                rows = await self._database.run("accept", **parameters)
-            else:
-                rows = await fetch(connection, "accept", **parameters)
-            if rows[0].locked == len(parameters["flows"]):
-                return
-        raise Unavailable("The order's flows were removed while the job was accepted; try again.")
-
-    async def _flow_ids(self, jobs: Sequence[NewJob]) -> list[int]:
-        keys: list[FlowKey] = [(job.model_id, int(job.tier), job.tenant_id, job.waited, None) for job in jobs]
-        missing = {key for key in keys if key not in self._flows}
-        if missing:
+    async def _flows_of(self, jobs: Sequence[NewJob]) -> Flows:
+        keys = {_flow_key(job) for job in jobs}
+        flows = {key: self._flows[key] for key in keys if key in self._flows}
+        if missing := keys - flows.keys():
             models, tiers, tenants, waited, batches = (list(column) for column in zip(*missing, strict=True))
             parameters = {"models": models, "tiers": tiers, "tenants": tenants, "waited": waited, "batches": batches}
             await self._database.run("flows_make", **parameters)
             for row in await self._database.run("flows_find", **parameters):
-                self._flows[row.model_id, row.tier, row.tenant_id, row.waited, row.batch_id] = row.id
-        return [self._flows[key] for key in keys]
+                flows[row.model_id, row.tier, row.tenant_id, row.waited, row.batch_id] = row.id
+            if len(flows) < len(keys):
+                raise _FlowsRemoved
+            self._flows |= flows
+        return flows
+
+
+class _FlowsRemoved(Exception):
+    """Flows went while they were needed; nothing was written."""
+
+
+def _insist(flows: Flows, rows: Rows) -> None:
+    if rows[0].locked < len(flows):
+        raise _FlowsRemoved
+
+
+def _flow_key(job: NewJob) -> FlowKey:
+    return job.model_id, int(job.tier), job.tenant_id, job.waited, None
 
 
 async def _recognise(connection: Driver, submissions: Sequence[Submission]) -> list[list[Accepted] | Exception]:
     """Take the idempotency keys of these submissions; a submission with a key that is spoilt takes none."""
-    keyed = {(job.tenant_id, job.key.key): job for submission in submissions for job in submission if job.key}
-    names = sorted(keyed)
+    names = sorted({(job.tenant_id, job.key.key) for submission in submissions for job in submission if job.key})
     tenants, keys = [tenant for tenant, _ in names], [key for _, key in names]
-    # Another process may take a key between look and insert; its row is then there at the second look.
-    known: KnownKeys = {}
+    # Two statements: whoever took a key while we waited for its lock is seen only by a snapshot taken after.
     await fetch(connection, "keys_lock", tenants=tenants, keys=keys)
-    for row in await fetch(connection, "keys_find", tenants=tenants, keys=keys):
-        known[row.tenant_id, row.key] = (bytes(row.body_hash), row.object_id)
+    found = await fetch(connection, "keys_find", tenants=tenants, keys=keys)
+    known: KnownKeys = {(row.tenant_id, row.key): (bytes(row.body_hash), row.object_id) for row in found}
     answers: list[list[Accepted] | Exception] = []
-    taken: list[NewJob] = []
+    taken: KnownKeys = {}
     for submission in submissions:
         try:
             answer, mine = _answer(submission, known)
@@ -138,16 +160,16 @@ async def _recognise(connection: Driver, submissions: Sequence[Submission]) -> l
             answers.append(error)
             continue
         known |= mine
-        taken += [job for job, accepted in zip(submission, answer, strict=True) if job.key and not accepted.existed]
+        taken |= mine
         answers.append(answer)
     if taken:
         await fetch(
             connection,
             "keys_take",
-            tenants=[job.tenant_id for job in taken],
-            keys=[job.key.key for job in taken if job.key],
-            hashes=[job.key.body_hash for job in taken if job.key],
-            ids=[job.id for job in taken],
+            tenants=[tenant for tenant, _ in taken],
+            keys=[key for _, key in taken],
+            hashes=[body_hash for body_hash, _ in taken.values()],
+            ids=[job_id for _, job_id in taken.values()],
         )
     return answers
 
@@ -172,12 +194,12 @@ def _answer(submission: Submission, known: KnownKeys) -> tuple[list[Accepted], K
     return answer, mine
 
 
-def _columns(jobs: Sequence[NewJob], flow_ids: Sequence[int]) -> dict[str, Sequence[object]]:
+def _columns(jobs: Sequence[NewJob], flows: Flows) -> dict[str, Sequence[object]]:
     """The parameters of `accept.sql`: one list a column."""
     return {
-        "flows": sorted(set(flow_ids)),
+        "flows": sorted(flows.values()),
         "ids": [job.id for job in jobs],
-        "flow_ids": flow_ids,
+        "flow_ids": [flows[_flow_key(job)] for job in jobs],
         "tenant_ids": [job.tenant_id for job in jobs],
         "costs": [job.cost for job in jobs],
         "tiers": [int(job.tier) for job in jobs],
