@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from api import body as bodies
-from api import media, parameters, terms
+from api import media, parameters, payload, terms
 from api.forms import Form, compile_form
 from api.terms import Terms
 from jobs import ids
@@ -99,7 +98,7 @@ class Admission:
             body=request.body,
             tier=request.tier,
             waited=False,
-            cost=_cost(request.endpoint, request.body, bodies.parse(request.body), model, agreed),
+            cost=_cost(request.endpoint, request.body, payload.parse(request.body), model, agreed),
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
@@ -121,13 +120,13 @@ def allowed(endpoint: object) -> str:
     Raises:
         BadRequest: it is not.
     """
-    if not isinstance(endpoint, str) or endpoint not in INFERENCE:
-        if endpoint in MULTIPART:
-            raise BadRequest(multipart_refused(str(endpoint)), param="endpoint", code="unsupported_endpoint")
-        supported = ", ".join(map(repr, sorted(INFERENCE)))
-        message = f"Invalid value: '{endpoint}'. Supported values are: {supported}."
-        raise BadRequest(message, param="endpoint", code="invalid_value")
-    return endpoint
+    if isinstance(endpoint, str) and endpoint in INFERENCE:
+        return endpoint
+    if isinstance(endpoint, str) and endpoint in MULTIPART:
+        raise BadRequest(multipart_refused(endpoint), param="endpoint", code="unsupported_endpoint")
+    supported = ", ".join(map(repr, sorted(INFERENCE)))
+    message = f"Invalid value: '{endpoint}'. Supported values are: {supported}."
+    raise BadRequest(message, param="endpoint", code="invalid_value")
 
 
 def multipart_refused(endpoint: str) -> str:
@@ -151,7 +150,7 @@ def _model_name(body: Json) -> str | None:
 
 
 def _served(model: Model, endpoint: str) -> str:
-    """The hash of the schema of this endpoint's bodies."""
+    """The hash of the schema of this endpoint's payload."""
     schema_hash = model.endpoints.get(endpoint)
     if schema_hash is None:
         served = ", ".join(sorted(INFERENCE & model.endpoints.keys()))
@@ -171,7 +170,7 @@ def _for_the_engine(submit: Submit, body: Json, model: Model, form: Form) -> tup
     kept = {name: value for name, value in body.items() if name not in ours}
     if nameless:
         kept["model"] = model.name
-    return bodies.write(kept), kept
+    return payload.write(kept), kept
 
 
 def _joined(outside: Terms, inside: Terms) -> Terms:

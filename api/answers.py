@@ -8,11 +8,12 @@ from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from api import envelope, exchange, objects
 from api.parts import Parts
+from api.payload import JsonResponse
 from api.prefer import Preference
 from jobs import cancel, ids, read, repeats
 from jobs.errors import Conflict, LonghaulError, NotFound, Unavailable, UpstreamLost
@@ -94,7 +95,7 @@ async def accepted_response(
     more = {"location": f"/v1/jobs/{shown['id']}", **(headers or {})}
     if shown["queue"] is not None:
         more["x-queue-position"] = str(shown["queue"]["position"])
-    return JSONResponse(shown, 202, more)
+    return JsonResponse(shown, 202, more)
 
 
 async def accepted_object(parts: Parts, job: NewJob, job_id: UUID) -> Json:

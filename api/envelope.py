@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
+from api.payload import JsonResponse
 from jobs.database import is_connection_lost
 from jobs.errors import (
     BadRequest,
@@ -66,7 +66,7 @@ def response(
     status: int | None = None,
     headers: Mapping[str, str] | None = None,
     **more: Any,
-) -> JSONResponse:
+) -> JsonResponse:
     """The envelope of an error, with headers that tell OpenAI's SDK whether to repeat; `more` stands beside `error`.
 
     The SDK repeats every 409 by itself, which would change nothing.
@@ -83,7 +83,7 @@ def response(
         own.setdefault("retry-after", str(_RETRY_AFTER_SECONDS))
     if status == 409:
         own.setdefault("x-should-retry", "false")
-    return JSONResponse(content, status, own)
+    return JsonResponse(content, status, own)
 
 
 def install(app: FastAPI) -> None:
@@ -95,18 +95,18 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RecursionError, _nesting)
 
 
-def crash(request: Request) -> JSONResponse:
+def crash(request: Request) -> JsonResponse:
     """The envelope of a fault of ours, which tells nothing of it."""
     message = "The server had an error while processing your request. Sorry about that!"
     return response(request, UpstreamLost(message, code="server_error"))
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> JsonResponse:
     assert isinstance(error, LonghaulError)
     return response(request, error)
 
 
-async def _routing(request: Request, error: Exception) -> JSONResponse:
+async def _routing(request: Request, error: Exception) -> JsonResponse:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path}"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -118,7 +118,7 @@ async def _routing(request: Request, error: Exception) -> JSONResponse:
     return response(request, fault, error.status_code, error.headers)
 
 
-async def _query(request: Request, error: Exception) -> JSONResponse:
+async def _query(request: Request, error: Exception) -> JsonResponse:
     """A path or query parameter that is not of its type."""
     assert isinstance(error, RequestValidationError)
     fault = error.errors()[0]
@@ -126,11 +126,11 @@ async def _query(request: Request, error: Exception) -> JSONResponse:
     return response(request, BadRequest(f"Invalid '{name}': {fault['msg']}.", param=name, code="invalid_value"))
 
 
-async def _database(request: Request, error: Exception) -> JSONResponse:
+async def _database(request: Request, error: Exception) -> JsonResponse:
     if isinstance(error, PoolTimeout) or is_connection_lost(error):
         return response(request, Unavailable("The database is not available; try again."))
     raise error
 
 
-async def _nesting(request: Request, error: Exception) -> JSONResponse:
+async def _nesting(request: Request, error: Exception) -> JsonResponse:
     return response(request, BadRequest("The request is nested too deeply.", code="invalid_json"))

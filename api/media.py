@@ -21,15 +21,15 @@ def refuse_urls(raw: bytes, body: Json) -> None:
     """
     if b"url" not in raw and b"\\u" not in raw:
         return
-    waiting: list[tuple[str, Any]] = [(name, value) for name, value in body.items() if name not in _OPAQUE]
+    waiting: list[tuple[str, Any]] = [("", {name: value for name, value in body.items() if name not in _OPAQUE})]
     while waiting:
         place, value = waiting.pop()
         if isinstance(value, list):
-            waiting += [(f"{place}.{index}", item) for index, item in enumerate(value)]
+            waiting += [(f"{place}{index}.", item) for index, item in enumerate(value)]
         elif isinstance(value, dict):
             for name, item in value.items():
-                _refuse(f"{place}.{name}", name, item)
-                waiting.append((f"{place}.{name}", item))
+                _refuse(f"{place}{name}", name, item)
+                waiting.append((f"{place}{name}.", item))
 
 
 def _refuse(place: str, name: str, value: Any) -> None:

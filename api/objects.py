@@ -1,12 +1,12 @@
 """The wire objects: a job, a model."""
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from api import payload
 from jobs import ids
 from jobs.backlog import Lane
 from jobs.read import Position
@@ -123,8 +123,8 @@ def _parsed(body: bytes | None) -> Any:
     if body is None:
         return None
     try:
-        return json.loads(body)
-    except ValueError:
+        return payload.decode(body)
+    except (ValueError, RecursionError):
         return body.decode(errors="replace")
 
 

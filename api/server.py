@@ -1,8 +1,12 @@
 """The API as a process: uvicorn around the app, told to its waiters before it stops."""
 
 import asyncio
+import gc
 import ipaddress
+import signal
 import socket
+import sys
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,7 +26,10 @@ def serve(settings: Settings) -> None:
         SystemExit: LONGHAUL_AUTH=none on an address that others may reach.
     """
     refuse_open_doors(settings)
-    _Server(create_app(settings), settings.host, settings.port).run()
+    # uvicorn raises the signal that stopped it once more when all is done; by default it would kill this process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _exit)
+    Server(create_app(settings), settings.host, settings.port).run()
 
 
 def refuse_open_doors(settings: Settings) -> None:
@@ -34,7 +41,9 @@ def refuse_open_doors(settings: Settings) -> None:
         )
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn, which tells the app first when it begins to stop."""
+
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         self._stopping: asyncio.Event = app.state.stopping
         config = uvicorn.Config(
@@ -46,16 +55,27 @@ class _Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_DRAIN_SECONDS,
             backlog=4096,
         )
         super().__init__(config)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What start-up made lives as long as the process; looking it through again and again holds up every request.
+        gc.collect()
+        gc.freeze()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         # The lifespan's own end comes only after all connections have ended, and waiters end none by themselves.
         self._stopping.set()
         await super().shutdown(sockets)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _is_loopback(host: str) -> bool:

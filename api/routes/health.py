@@ -3,12 +3,13 @@
 import asyncio
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import parts
+from api.payload import JsonResponse
 from jobs.database import Database
 from jobs.records import Json
 
@@ -24,7 +25,7 @@ async def live() -> Json:
 
 @router.get("/readyz")
 @router.get("/health")
-async def ready(request: Request) -> JSONResponse:
+async def ready(request: Request) -> JsonResponse:
     """503 without the database; without Redis everything goes on, a little later: `degraded`."""
     here = parts.of(request)
     missing = [] if await _answers(here.database) else ["database"]
@@ -32,7 +33,7 @@ async def ready(request: Request) -> JSONResponse:
     if here.stopping.is_set():
         missing.append("server")
     status = "unavailable" if missing else "degraded" if degraded else "ok"
-    return JSONResponse({"status": status, "missing": missing, "degraded": degraded}, 503 if missing else 200)
+    return JsonResponse({"status": status, "missing": missing, "degraded": degraded}, 503 if missing else 200)
 
 
 @router.get("/metrics")

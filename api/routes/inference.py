@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import answers, auth, body, exchange, parts, prefer, terms
+from api import answers, auth, exchange, parts, payload, prefer, terms
 from api.admission import Submit, multipart_refused
 from jobs.endpoints import INFERENCE, MULTIPART
 from jobs.errors import BadRequest
@@ -21,14 +21,14 @@ async def create(request: Request) -> Response:
     """Admit, accept, answer."""
     here = parts.of(request)
     tenant = await auth.tenant(request)
-    raw = await body.read(request, here.settings.body_limit_bytes)
+    raw = await payload.read(request, here.settings.body_limit_bytes)
     preference = prefer.parse(request.headers.getlist("prefer"), here.settings.wait_seconds)
     submit = Submit(
         id=exchange.id_of(request),
         tenant=tenant,
         endpoint=request.scope["path"],
         raw=raw,
-        body=body.parse(raw),
+        body=payload.parse(raw),
         waited=not preference.respond_async,
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
     )

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api import answers, auth, body, envelope, exchange, objects, paging, parameters, parts, terms
+from api import answers, auth, envelope, exchange, objects, paging, parameters, parts, payload, terms
 from api.admission import Submit, allowed
 from api.parts import Parts
+from api.payload import JsonResponse
 from jobs import ids, read
 from jobs.errors import BadRequest, Conflict, LonghaulError, NotFound
 from jobs.records import Json, NewJob, Tenant
@@ -33,8 +34,8 @@ _TURN: Final = 64
 async def submit(request: Request, tenant: Caller) -> Response:
     """One job, or an array of them: all or nothing."""
     here = parts.of(request)
-    raw = await body.read(request, here.settings.body_limit_bytes)
-    value = body.parse(raw)
+    raw = await payload.read(request, here.settings.body_limit_bytes)
+    value = payload.parse(raw)
     if isinstance(value, list):
         return await _submit_all(here, request, tenant, value)
     job = await _admit(here, tenant, value, exchange.id_of(request), request.headers.get("idempotency-key"))
@@ -52,8 +53,8 @@ async def index(
     after: str | None = None,
     limit: paging.Limit = 20,
     order: paging.Order = "desc",
-) -> JSONResponse:
-    """A page of the tenant's jobs, newest first, without response bodies. `metadata[NAME]=VALUE` filters too."""
+) -> JsonResponse:
+    """A page of the tenant's jobs, newest first, without response payload. `metadata[NAME]=VALUE` filters too."""
     rows = await read.page(
         parts.of(request).database,
         tenant.id,
@@ -65,13 +66,13 @@ async def index(
         batch_id=None if batch is None else _batch_id(batch),
         metadata=_metadata(request),
     )
-    return JSONResponse(paging.page(rows, limit, lambda view: objects.job(view, with_body=False)))
+    return JsonResponse(paging.page(rows, limit, lambda view: objects.job(view, with_body=False)))
 
 
 @router.get("/{job_id}")
 async def retrieve(
     request: Request, tenant: Caller, job_id: str, wait: Annotated[float, Query(ge=0)] = 0
-) -> JSONResponse:
+) -> JsonResponse:
     """One job; with `wait` not before it has ended or so many seconds have passed."""
     here, identity = parts.of(request), ids.parse_job_id(job_id)
     exchange.concerns(request, identity)
@@ -82,11 +83,11 @@ async def retrieve(
             ending = await answers.until(here, request, here.waiters.wait(identity, seconds))
             if ending is answers.Interruption.DISCONNECTED:
                 raise ClientDisconnect
-    return JSONResponse(await answers.job_object(here, tenant.id, identity))
+    return JsonResponse(await answers.job_object(here, tenant.id, identity))
 
 
 @router.post("/{job_id}/cancel")
-async def cancel(request: Request, tenant: Caller, job_id: str) -> JSONResponse:
+async def cancel(request: Request, tenant: Caller, job_id: str) -> JsonResponse:
     """End a job wherever it is. One that is cancelled already is answered as it is, any other end is a 409."""
     here, identity = parts.of(request), ids.parse_job_id(job_id)
     exchange.concerns(request, identity)
@@ -96,7 +97,7 @@ async def cancel(request: Request, tenant: Caller, job_id: str) -> JSONResponse:
     shown = await answers.job_object(here, tenant.id, identity)
     if shown["status"] != Status.CANCELLED:
         raise Conflict(f"Cannot cancel a job with status '{shown['status']}'.")
-    return JSONResponse(shown)
+    return JsonResponse(shown)
 
 
 @router.post("/{job_id}/retry")
@@ -128,11 +129,13 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
         raise BadRequest(message, param="Idempotency-Key", code="invalid_value")
     jobs: list[NewJob] = []
     faults: list[tuple[int, LonghaulError]] = []
+    # Ids made within a millisecond have no order; sorted, the jobs keep that of the array.
+    identities = sorted(ids.new() for _ in items)
     for index, item in enumerate(items):
         if index % _TURN == 0:
             await asyncio.sleep(0)
         try:
-            jobs.append(await _admit(here, tenant, item, ids.new(), None))
+            jobs.append(await _admit(here, tenant, item, identities[index], None))
         except (BadRequest, NotFound) as error:
             error.param = str(index) if error.param is None else f"{index}.{error.param}"
             faults.append((index, error))
@@ -141,7 +144,7 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
         return envelope.response(request, faults[0][1], errors=errors)
     accepted = await here.acceptor.accept_all(jobs)
     data = [await answers.accepted_object(here, job, one.id) for job, one in zip(jobs, accepted, strict=True)]
-    return JSONResponse({"object": "list", "data": data}, 202)
+    return JsonResponse({"object": "list", "data": data}, 202)
 
 
 async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header: str | None) -> NewJob:
@@ -154,14 +157,15 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
         if name not in item:
             message = f"Missing required parameter: '{name}'."
             raise BadRequest(message, param=name, code="missing_required_parameter")
-    parameters.refuse_strangers(item["endpoint"], {"webhook": item.get("webhook")}, frozenset())
+    endpoint = allowed(item["endpoint"])
+    parameters.refuse_strangers(endpoint, {"webhook": item.get("webhook")}, frozenset())
     key = terms.idempotency_key(item.get("idempotency_key"))
     outside = terms.read(item)
     submitted = Submit(
         id=identity,
         tenant=tenant,
-        endpoint=allowed(item["endpoint"]),
-        raw=body.write(item["body"]),
+        endpoint=endpoint,
+        raw=payload.write(item["body"]),
         body=item["body"],
         waited=False,
         key=key or terms.idempotency_key(header, "Idempotency-Key"),

@@ -1,5 +1,6 @@
 """The API with real stores, a model that it knows, and a hand that plays the worker."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.server import Server
 from jobs import catalog, claim, keys
 from jobs.database import Database
 from jobs.finish import Finisher
@@ -20,6 +22,7 @@ from jobs.settings import Settings
 from jobs.states import Status
 from jobs.wake import Announcer
 from tests.api import schemas
+from tests.until import until
 
 Client: TypeAlias = httpx.AsyncClient
 Key: TypeAlias = str
@@ -49,14 +52,22 @@ class Worker:
         self.held = await claim.claim(self.database, self.id, self.model.id, tier, free)
         return self.held
 
+    async def claim_next(self, tier: Tier = Tier.DEFAULT) -> list[ClaimedJob]:
+        """Take what waits in one lane, once something does."""
+
+        async def claimed() -> bool:
+            return bool(await self.claim(tier))
+
+        await until(claimed)
+        return self.held
+
     async def finish(self, job: ClaimedJob, outcome: Outcome) -> bool:
         """End one job and tell whoever waits."""
         return await Finisher(self.database, self.announcer.announce).finish(job, outcome)
 
     async def answer(self, status: int = 200, body: Any = None, tier: Tier = Tier.DEFAULT) -> list[ClaimedJob]:
         """Claim until something waits, and answer all of it."""
-        while not (claimed := await self.claim(tier)):
-            pass
+        claimed = await self.claim_next(tier)
         content = json.dumps({"choices": []} if body is None else body).encode()
         end = Status.COMPLETED if status < 300 else Status.FAILED
         for job in claimed:
@@ -105,6 +116,22 @@ async def running(settings: Settings) -> AsyncIterator[FastAPI]:
         yield app
 
 
+@asynccontextmanager
+async def served(app: FastAPI) -> AsyncIterator[Server]:
+    """The app behind real sockets: where a test needs clients that go away, or a server that stops."""
+    server = Server(app, "127.0.0.1", 0)
+    task = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    yield server
+    server.should_exit = True
+    await task
+
+
+def url_of(server: Server) -> str:
+    port: int = server.servers[0].sockets[0].getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
 def client_of(app: FastAPI, key: Key | None = None) -> Client:
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", headers=headers)
@@ -119,8 +146,21 @@ def chat(content: Any = "Hello", **more: Any) -> Json:
     return {"model": "org/tiny", "messages": [{"role": "user", "content": content}], **more}
 
 
-async def jobs_written(database: Database) -> int:
+async def value(database: Database, query: str) -> Any:
+    """The first column of a query's first row."""
     async with database.transaction() as connection:
-        cursor = await connection.execute("SELECT count(*) FROM jobs")
-        [count] = await cursor.fetchone() or [0]
-        return int(count)
+        row = await (await connection.execute(query.encode())).fetchone()
+        return row and row[0]
+
+
+async def becomes(database: Database, query: str, expected: Any) -> None:
+    """Wait until a query's first value is the expected one."""
+
+    async def is_so() -> bool:
+        return bool(await value(database, query) == expected)
+
+    await until(is_so)
+
+
+async def jobs_written(database: Database) -> int:
+    return int(await value(database, "SELECT count(*) FROM jobs"))

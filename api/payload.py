@@ -1,9 +1,10 @@
-"""Reading a request's body: its type by header, its size while it comes in, its JSON."""
+"""JSON on the wire: a request's body, its type by header and its size while it comes in; and a response's."""
 
 import json
 from typing import Any, Final, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from jobs.errors import BadRequest, TooLarge, WrongContentType
 
@@ -48,12 +49,17 @@ def parse(body: bytes) -> Any:
         BadRequest: it is no JSON, or nested too deeply.
     """
     try:
-        return _DECODER.decode(body.decode("utf-8", "surrogatepass"))
+        return decode(body)
     except RecursionError:
         raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
     except ValueError as error:
         message = f"We could not parse the JSON body of your request: {error}."
         raise BadRequest(message, code="invalid_json") from None
+
+
+def decode(body: bytes) -> Any:
+    """The same, but raises ValueError or RecursionError."""
+    return _DECODER.decode(body.decode("utf-8", "surrogatepass"))
 
 
 def write(value: Any) -> bytes:
@@ -62,6 +68,15 @@ def write(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()  # escaped, lone surrogates survive
+
+
+class JsonResponse(Response):
+    """A response that can hold whatever a request could: Starlette's own fails on lone surrogates."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return write(content)
 
 
 def _refuse(constant: str) -> NoReturn:
