@@ -1,0 +1,1 @@
+"""The benches measure what they say; how fast anything is, no test asks."""
