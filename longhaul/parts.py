@@ -18,7 +18,6 @@ from longhaul.output import talk
 LONGEST_PAUSE = 30.0
 HEALTHY_SECONDS = 60.0
 """A part that ran this long begins again with the shortest pause."""
-_MARK = "LONGHAUL_PART"
 
 
 class Signals:
@@ -83,7 +82,6 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
         self._command = command
         self._environment = environment
-        self._mark = f"{home}/{name}"
         self._pid_file = home / "run" / f"{name}.pid"
         self._began = 0
 
@@ -94,7 +92,7 @@ class Child:
             self._began = log.tell()
             self.process = subprocess.Popen(
                 self._command,
-                env={**os.environ, **self._environment(), _MARK: self._mark},
+                env={**os.environ, **self._environment()},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -142,9 +140,10 @@ class Child:
             self._pid_file.unlink()
 
     def _is_ours(self, pid: int) -> bool:
-        # Numbers are given again, so the process has to carry our mark.
+        # Numbers are given again, so it has to be one that writes to our log. (What it is called and its environment
+        # may be overwritten: Celery sets a title.)
         try:
-            return f"{_MARK}={self._mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            return Path(f"/proc/{pid}/fd/1").readlink() == self.log
         except OSError:
             return False
 
