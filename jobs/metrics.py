@@ -24,6 +24,10 @@ FINISHED: Final = Counter("longhaul_finished_total", "Jobs that ended, by status
 STALE_RESULTS: Final = Counter("longhaul_stale_results_total", "Results refused because their job was no longer held.")
 READ_COMPANY: Final = Histogram("longhaul_read_company", "Results read together for waiters.", buckets=_COMPANY)
 
+# Worker.
+SLOTS: Final = Gauge("longhaul_slots", "Jobs that this worker's engine wants at once.")
+RUNNING: Final = Gauge("longhaul_running", "Jobs in this worker's engine.")
+
 # Control.
 QUEUED: Final = Gauge("longhaul_queued", "Jobs that wait, when control last looked.", ["model", "tier"])
 OLDEST: Final = Gauge("longhaul_oldest_queued_seconds", "Age of the oldest job that waits, by model.", ["model"])

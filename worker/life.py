@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import wake
+from jobs import metrics, wake
 from jobs.database import Database
 from jobs.errors import Conflict
 from jobs.finish import Finisher
@@ -89,6 +89,8 @@ class Life:
                 lease_is_good=lease.is_good,
                 engine_died=self._died,
             )
+            metrics.SLOTS.set_function(lambda: self._engine.slots)
+            metrics.RUNNING.set_function(lambda: runner.running)
             heartbeat = self._heartbeat(runner, lease, registration)
             heartbeat.start()
             try:
