@@ -23,6 +23,9 @@ def worker(
     engine: Annotated[
         str | None, typer.Option(metavar="vllm|PACKAGE.MODULE:FACTORY", help="Instead of LONGHAUL_ENGINE.")
     ] = None,
+    drain_seconds: Annotated[
+        float | None, typer.Option(min=0, metavar="SECONDS", help="Instead of LONGHAUL_DRAIN.")
+    ] = None,
 ) -> None:
     """Run an inference worker until SIGTERM: it then finishes its jobs, or hands them back.
 
@@ -31,8 +34,8 @@ def worker(
     from worker.app import main
 
     settings = _stores_named(settings_module.load())
-    if engine:
-        settings = settings.model_copy(update={"engine": engine})
+    options = {"engine": engine, "drain_seconds": drain_seconds}
+    settings = settings.model_copy(update={name: value for name, value in options.items() if value is not None})
     raise typer.Exit(main(settings, arguments or _engine_arguments(settings)))
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,10 +122,7 @@ class Place:
         async def they_are() -> bool:
             return set(await self.statuses(jobs)) == {status}
 
-        deadline = time.monotonic() + 20
-        while not await they_are():
-            assert time.monotonic() < deadline, await self.statuses(jobs)
-            await asyncio.sleep(0.01)
+        await until_asked(they_are)
 
     def entries(self, job: UUID) -> list[Entry]:
         """What the engine's journal says about a job."""
@@ -134,6 +131,10 @@ class Place:
     def began(self, jobs: list[UUID]) -> bool:
         """Whether the engine has begun each of these."""
         return {entry.job for entry in read(self.journal)} >= {job.hex for job in jobs}
+
+    def has_announced(self, count: int) -> bool:
+        """Whether so many jobs have been recorded."""
+        return len(self.announced) >= count
 
     async def _rows(self, jobs: list[UUID]) -> list[Row[Any]]:
         async with self.database.engine.connect() as connection:
@@ -148,6 +149,14 @@ async def scalar(database: Database, question: str) -> Any:
     """The one value that a statement returns."""
     async with database.engine.connect() as connection:
         return (await connection.exec_driver_sql(question)).scalar_one()
+
+
+async def until_asked(question: Callable[[], Awaitable[object]]) -> None:
+    """Return when the answer to this is yes."""
+    deadline = time.monotonic() + 20
+    while not await question():
+        assert time.monotonic() < deadline, "it never came to that"
+        await asyncio.sleep(0.01)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
@@ -13,12 +13,15 @@ from uuid import uuid4
 import pytest
 import redis
 
+from jobs import lease
+from jobs.claim import claim
 from jobs.database import Database
+from jobs.records import Tier
 from jobs.settings import Settings
 from jobs.states import Status
 from jobs.tickets import Publisher
 from tests.engines.scripted import ScriptedEngine
-from tests.worker.place import Place, until
+from tests.worker.place import Place, scalar, until, until_asked
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +29,9 @@ ROOT = Path(__file__).parents[2]
 class Worker:
     """One `longhaul worker` with the scripted engine, and its journal."""
 
-    def __init__(self, settings: Settings, folder: Path, database: Database, environment: dict[str, str]) -> None:
+    def __init__(
+        self, settings: Settings, folder: Path, database: Database, options: Sequence[str], environment: dict[str, str]
+    ) -> None:
         self._log = folder / f"{uuid4()}.log"
         self._journal = folder / "journal"
         self._database = database
@@ -41,7 +46,7 @@ class Worker:
         }
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "longhaul", "worker"],
+                [sys.executable, "-P", "-m", "longhaul", "worker", *options],
                 env=os.environ | variables | environment,
                 stdout=log,
                 stderr=log,
@@ -86,11 +91,11 @@ Start: TypeAlias = Callable[..., Worker]
 
 @pytest.fixture
 def start(settings: Settings, tmp_path: Path, database: Database) -> Iterator[Start]:
-    """Starts workers on this test's servers, with these environment variables; none outlives the test."""
+    """Starts workers on this test's servers, with these options and variables; none outlives the test."""
     started: list[Worker] = []
 
-    def begin(**environment: str) -> Worker:
-        started.append(Worker(settings, tmp_path, database, environment))
+    def begin(*options: str, **environment: str) -> Worker:
+        started.append(Worker(settings, tmp_path, database, options, environment))
         return started[-1]
 
     yield begin
@@ -120,7 +125,7 @@ async def test_a_ticket_brings_a_job_to_an_idle_worker_and_term_ends_it_cleanly(
 
 
 async def test_term_hands_back_what_takes_longer_than_the_drain(start: Start) -> None:
-    worker = start(LONGHAUL_DRAIN="0.3")
+    worker = start("--drain-seconds", "0.3")
     place = await worker.place()
     [short], long = await place.submit(delay=0.1), await place.submit(2, hang=True)
     await until(lambda: place.began([short, *long]))
@@ -167,6 +172,22 @@ async def test_a_dead_engine_ends_the_worker_for_its_keeper_to_start_another(sta
     rows = [await place.row(job) for job in jobs]
     assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1)] * 3
     assert await worker.registered() == []
+
+
+async def test_a_worker_that_was_frozen_beyond_its_lease_writes_nothing(start: Start, database: Database) -> None:
+    worker = start()
+    place = await worker.place()
+    [job] = await place.submit(delay=1)
+    await until(lambda: place.began([job]))
+    worker.process.send_signal(signal.SIGSTOP)
+    await lease.orphan(database, (await place.row(job)).worker_id)
+    await claim(database, place.worker, place.model_id, Tier.DEFAULT, 1)
+    await until_asked(lambda: scalar(database, "SELECT lease_until < now() FROM workers"))
+    worker.process.send_signal(signal.SIGCONT)
+    await until(lambda: len(place.entries(job)) == 2)
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+    row = await place.row(job)
+    assert (row.status, row.worker_id, row.lease_token) == (Status.IN_PROGRESS, place.worker, 2)
 
 
 async def test_without_redis_a_worker_serves_by_looking(start: Start) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,26 @@ async def test_a_lease_that_cannot_be_renewed_is_no_good_after_its_length(here: 
             await until(lambda: not lease.is_good())
             await asyncio.sleep(0)
         assert runner.running == 1, "what runs is kept until a renewal does not confirm it"
+
+
+async def test_connections_that_break_cost_no_job(here: Place, database_url: str) -> None:
+    elsewhere = Database(database_url, pool_size=1)
+    watcher = replace(here, database=elsewhere)
+    jobs = await watcher.submit(200, delay=0.02)
+    async with here.running(), beating(here, database_url, Lease(0.4)):
+        for finished in (1, 80, 160):
+            await until(partial(here.has_announced, finished))
+            await cut_others(elsewhere)
+        await watcher.all_are(Status.COMPLETED, jobs)
+    rows = [await watcher.row(job) for job in jobs]
+    assert {(row.attempts, row.losses) for row in rows} == {(1, 0)}
+    await elsewhere.close()
+
+
+async def cut_others(database: Database) -> None:
+    """Break every connection to this database but this one."""
+    await scalar(
+        database,
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
