@@ -76,10 +76,13 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
     return Orphaned(orphans[0].model_id, len(orphans) - len(failed), failed)
 
 
-async def expired(database: Database, lease_seconds: float) -> list[UUID]:
-    """Workers whose lease ran out and who still hold jobs; none while the database is younger than one lease, since
-    nobody could renew before it was up."""
-    return [row.id for row in await database.run("lease_expired", lease=lease_seconds)]
+async def expired(database: Database, lease_seconds: float, *, watched: bool = True) -> list[UUID]:
+    """Workers whose lease was ended, or ran out, and who still hold jobs.
+
+    None that ran out while the database is younger than one lease, since nobody could renew before it was up, nor
+    unless the caller has `watched` it answer for as long.
+    """
+    return [row.id for row in await database.run("lease_expired", lease=lease_seconds, watched=watched)]
 
 
 async def end(database: Database, worker: UUID) -> None:

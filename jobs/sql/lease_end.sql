@@ -1,1 +1,2 @@
-UPDATE workers SET lease_until = least(lease_until, now()) WHERE id = :worker
+-- Unlike one that ran out, a lease that was ended leaves nothing to wait for.
+UPDATE workers SET lease_until = 'epoch' WHERE id = :worker
