@@ -37,14 +37,23 @@ def upgrade(url: str) -> None:
 
 def make_partitions(connection: Connection, now: datetime) -> None:
     """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now."""
+    for day in days_ahead(now):
+        make_partition(connection, day)
+
+
+def days_ahead(now: datetime) -> list[datetime]:
+    """Midnight (UTC) of each day that should have its partitions."""
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for offset in range(-1, DAYS_AHEAD + 1):
-        day = midnight + timedelta(days=offset)
-        lower, upper = ids.floor(day.timestamp()), ids.floor((day + timedelta(days=1)).timestamp())
-        for table in ("requests", "results"):
-            connection.execute(
-                text(
-                    f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
-                    f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
-                )
+    return [midnight + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
+
+
+def make_partition(connection: Connection, day: datetime) -> None:
+    """Create the partitions of one day where they are missing."""
+    lower, upper = ids.floor(day.timestamp()), ids.floor((day + timedelta(days=1)).timestamp())
+    for table in ("requests", "results"):
+        connection.execute(
+            text(
+                f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
+                f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
             )
+        )

@@ -1,0 +1,130 @@
+"""The control worker: chores on timers of their own, which tickets from Celery only wake before their time."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from celery.worker import state
+
+from control import abandon, expire, purge, reconcile, rescue
+from control.timetable import Chore, Timetable
+from jobs import logs, metrics, tickets
+from jobs.broker import make_app
+from jobs.catalog import Catalog
+from jobs.database import Database
+from jobs.errors import Unavailable
+from jobs.loop import LoopThread
+from jobs.settings import Settings
+from jobs.tickets import Publisher
+from jobs.wake import Announcer
+
+_PURGE_SECONDS: Final = 600
+_log = structlog.get_logger()
+
+
+class Control:
+    """Everything that the chores need, on one loop, from `live` until it is cancelled."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.database_url is None or settings.redis_url is None:
+            raise ValueError("control needs DATABASE_URL and REDIS_URL")
+        self._settings = settings
+        self._database_url, self._redis_url = settings.database_url, settings.redis_url
+        self._publisher = Publisher(settings)
+        self._timetable: Timetable | None = None
+
+    async def live(self) -> None:
+        """Do the chores until cancelled."""
+        settings = self._settings
+        self._publisher.start()
+        announcer = Announcer(self._redis_url, settings.redis_prefix)
+        # A chore has a connection for its lock and one to work on.
+        database = Database(self._database_url, pool_size=max(settings.pool_size, 10))
+        catalog = Catalog(database)
+        try:
+            self._timetable = Timetable(database, self._chores(database, catalog, announcer))
+            await self._timetable.keep()
+        finally:
+            self._timetable = None
+            await announcer.close()
+            await asyncio.to_thread(self._publisher.stop)
+            await database.close()
+
+    def wake(self) -> None:
+        """A ticket came: do the chores now."""
+        if self._timetable:
+            self._timetable.wake()
+
+    def _chores(self, database: Database, catalog: Catalog, announcer: Announcer) -> list[Chore]:
+        seconds, lease_seconds = self._settings.chore_seconds, self._settings.lease_seconds
+        soon = min(seconds, lease_seconds / 4)
+        announce, abort = announcer.announce, announcer.abort
+        publish = self._publish_by(catalog)
+        watch = rescue.Watch(lease_seconds)
+
+        async def tops_up() -> int:
+            await catalog.current()
+            return await reconcile.run(database, publish)
+
+        async def rescues() -> int:
+            with contextlib.suppress(Unavailable):
+                await catalog.current()
+            return await rescue.run(database, watch, lease_seconds, announce, publish)
+
+        return [
+            Chore("reconcile", seconds, tops_up),
+            Chore("rescue", soon, rescues),
+            Chore("expire", seconds, lambda: expire.run(database, announce)),
+            Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
+            Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
+        ]
+
+    def _publish_by(self, catalog: Catalog) -> Callable[[int, int], None]:
+        def publish(model_id: int, jobs: int) -> None:
+            for model in catalog.models():
+                if model.id == model_id and model.slots:
+                    metrics.TICKETS_AGAIN.inc()
+                    self._publisher.publish(model.queue, jobs, 2 * model.slots)
+
+        return publish
+
+
+def main(settings: Settings) -> int:
+    """Run control until it is asked to stop; the exit status."""
+    logs.configure(settings, "control")
+    control = Control(settings)
+    loop = LoopThread("chores")
+    loop.start()
+    living = loop.run(control.live())
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
+    app = make_app(settings, "control")
+
+    @app.task(name=tickets.TASK, ignore_result=True)
+    def take(*_: object) -> None:
+        loop.loop.call_soon_threadsafe(control.wake)
+
+    worker = app.Worker(
+        pool_cls="threads",
+        concurrency=1,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        redirect_stdouts=False,
+        quiet=True,
+    )
+    _log.info("control is up")
+    living.add_done_callback(_end_celery)
+    worker.start()  # returns after SIGTERM; without Redis it goes on trying to connect
+    failed = living.done()
+    loop.stop()
+    _log.info("control has ended")
+    return 1 if failed else int(worker.exitcode or 0)
+
+
+def _end_celery(living: concurrent.futures.Future[None]) -> None:
+    """The chores do not end by themselves; if they did, the process must not stay up without them."""
+    state.should_stop = 0  # type: ignore[assignment]  # Celery's consumer looks at this once a second

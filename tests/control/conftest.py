@@ -1,0 +1,34 @@
+"""The model, worker and jobs that the tests of `jobs` have too, and ears for what chores tell others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import pytest
+
+from tests.jobs.conftest import accept, model_id, new_job, new_worker, outage, worker
+
+__all__ = ["accept", "ears", "model_id", "new_job", "new_worker", "outage", "worker"]
+
+
+@dataclass
+class Ears:
+    """What was announced, aborted and published."""
+
+    announced: list[UUID] = field(default_factory=list)
+    aborted: list[UUID] = field(default_factory=list)
+    published: list[tuple[int, int]] = field(default_factory=list)
+
+    def announce(self, jobs: Sequence[UUID]) -> None:
+        self.announced += jobs
+
+    def abort(self, jobs: Sequence[UUID]) -> None:
+        self.aborted += jobs
+
+    def publish(self, model_id: int, jobs: int) -> None:
+        self.published.append((model_id, jobs))
+
+
+@pytest.fixture
+def ears() -> Ears:
+    return Ears()

@@ -1,0 +1,114 @@
+"""Control as a process: its chores with and without Redis, its tickets, its end."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
+from uuid import uuid4
+
+import pytest
+import redis.asyncio
+
+from jobs import catalog
+from jobs.broker import CONTROL_QUEUE, queue_name
+from jobs.database import Database
+from jobs.records import Registration
+from jobs.settings import Settings
+from jobs.states import Status
+from jobs.tickets import Publisher
+from tests.jobs.conftest import Accept, MakeJob, Outage
+from tests.jobs.ledger import rows, statuses
+from tests.until import until
+
+Running: TypeAlias = Callable[..., AbstractAsyncContextManager[asyncio.subprocess.Process]]
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def control(settings: Settings) -> Running:
+    """`async with control(LONGHAUL_CHORES="0.1"):` a control process that must end by SIGTERM with exit code 0."""
+
+    @asynccontextmanager
+    async def running(**variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        ours = {"DATABASE_URL": settings.database_url or "", "REDIS_URL": settings.redis_url or ""}
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "longhaul", "control"),
+            env={**os.environ, **ours, "LONGHAUL_LOG_FORMAT": "text", **variables},
+        )
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.wait_for(process.wait(), 30) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    return running
+
+
+@pytest.fixture
+async def model_id(database: Database) -> int:
+    """A model as a worker registers it: control reads the catalog."""
+    engine = Registration("meta/llama", (), (), {}, None, slots=4)
+    return (await catalog.register(database, uuid4(), engine, host="here", pid=1, home=None)).id
+
+
+async def all_expired(database: Database) -> bool:
+    return await rows(database, "SELECT id FROM jobs WHERE status <> 'expired'") == []
+
+
+async def test_a_lost_ticket_is_published_again(
+    control: Running, database: Database, accept: Accept, new_job: MakeJob, redis_url: str
+) -> None:
+    await accept(new_job())
+    queue = queue_name("meta/llama")
+    async with control(LONGHAUL_CHORES="0.1"), redis.asyncio.Redis.from_url(redis_url) as client:
+
+        async def ticket() -> bool:
+            return bool(await client.llen(f"{{longhaul}}:{queue}"))
+
+        await until(ticket)
+
+
+async def test_without_redis_the_chores_go_on(
+    control: Running, database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    async with control(REDIS_URL=NOWHERE, LONGHAUL_CHORES="0.1") as process:
+        for _ in range(2):
+            await accept(new_job(expires_seconds=60))
+            await rows(database, "UPDATE jobs SET expires_at = now() WHERE status = 'queued'")
+            await until(lambda: all_expired(database))
+        assert process.returncode is None
+
+
+async def test_a_ticket_wakes_the_chores_before_their_time(
+    control: Running, settings: Settings, database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    publisher = Publisher(settings)
+    publisher.start()
+    async with control(LONGHAUL_CHORES="3600"):
+        [job] = await accept(new_job(expires_seconds=60))
+
+        async def expired_at_last() -> bool:
+            await rows(database, "UPDATE jobs SET expires_at = now() WHERE status = 'queued'")
+            publisher.publish(CONTROL_QUEUE, 1, 1)
+            return await statuses(database, [job]) == [Status.EXPIRED]
+
+        await until(expired_at_last)
+    publisher.stop()
+
+
+async def test_it_outlives_an_outage_of_the_database(
+    control: Running, database: Database, accept: Accept, new_job: MakeJob, outage: Outage
+) -> None:
+    await accept(new_job(expires_seconds=60))
+    async with control(LONGHAUL_CHORES="0.1"):
+        async with outage():
+            await asyncio.sleep(0.5)
+        await database.close()  # its connections are dead, and this is not the one that is tested
+        await rows(database, "UPDATE jobs SET expires_at = now()")
+        await until(lambda: all_expired(database))

@@ -1,0 +1,113 @@
+"""What goes, what stays, and that there is room for the days to come."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from control import purge
+from jobs import cancel, ids, lease, repeats
+from jobs.database import Database
+from jobs.migrate import DAYS_AHEAD
+from jobs.records import IdempotencyKey
+from tests.jobs.conftest import Accept, MakeJob
+from tests.jobs.ledger import rows, value
+
+NOW = datetime.now(UTC)
+HASH = b"sixteen bytes..."
+
+
+def made(days_ago: float) -> UUID:
+    """The id of a job that was made so many days ago."""
+    return UUID(int=ids.floor((NOW - timedelta(days=days_ago)).timestamp()).int | ids.new().int & (1 << 60) - 1)
+
+
+async def partitions(database: Database) -> set[str]:
+    return {row.day for row in await database.run("partitions")}
+
+
+@pytest.fixture
+async def old_days(database: Database) -> list[str]:
+    """The days, 41 and 40 days ago, whose partitions there are."""
+    days = [(NOW - timedelta(days=days)).replace(hour=0, minute=0, second=0, microsecond=0) for days in (41, 40)]
+    for day in days:
+        lower, upper = ids.floor(day.timestamp()), ids.floor((day + timedelta(days=1)).timestamp())
+        for table in ("requests", "results"):
+            await rows(
+                database,
+                f"CREATE TABLE {table}_{day:%Y%m%d} PARTITION OF {table} FOR VALUES FROM ('{lower}') TO ('{upper}')",
+            )
+    return [f"{day:%Y%m%d}" for day in days]
+
+
+async def test_there_are_partitions_for_the_days_to_come(database: Database) -> None:
+    later = NOW + timedelta(days=10)
+    await purge.run(database, 30, later)
+    assert f"{later + timedelta(days=DAYS_AHEAD):%Y%m%d}" in await partitions(database)
+    before = await partitions(database)
+    await purge.run(database, 30, later)
+    assert await partitions(database) == before
+
+
+async def test_a_day_whose_rows_lie_in_the_default_partition_holds_up_no_other(
+    database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    much_later = NOW + timedelta(days=60)
+    await accept(new_job(id=ids.floor(much_later.timestamp())))
+    await purge.run(database, 365, much_later)
+    found = await partitions(database)
+    assert f"{much_later:%Y%m%d}" not in found
+    assert f"{much_later + timedelta(days=1):%Y%m%d}" in found
+
+
+async def test_a_day_that_is_over_goes_with_its_partitions(
+    database: Database, accept: Accept, new_job: MakeJob, old_days: list[str]
+) -> None:
+    old = await accept(*(new_job(id=made(40.5), metadata={"a": "b"}) for _ in range(3)))
+    [young] = await accept(new_job(id=made(20), metadata={"a": "b"}))
+    await cancel.cancel(database, [*old, young])
+    assert await purge.run(database, 30) == 3
+    assert not set(old_days) & await partitions(database)
+    for table, column in (("jobs", "id"), ("requests", "job_id"), ("details", "job_id")):
+        assert await value(database, f"SELECT array_agg({column}) FROM {table}") == [young]
+
+
+async def test_a_day_with_an_unfinished_job_keeps_what_that_needs(
+    database: Database, accept: Accept, new_job: MakeJob, old_days: list[str]
+) -> None:
+    first, second = made(40.2), made(40.2)
+    await accept(new_job(id=first), new_job(id=second))
+    await cancel.cancel(database, [first])
+    assert await purge.run(database, 30) == 1
+    assert len(set(old_days) & await partitions(database)) == 1
+    assert await value(database, "SELECT array_agg(job_id) FROM requests") == [second]
+    assert await value(database, "SELECT array_agg(id) FROM jobs") == [second]
+
+
+async def test_old_jobs_outside_any_day_go_too(database: Database, accept: Accept, new_job: MakeJob) -> None:
+    [job] = await accept(new_job(id=made(100)))
+    await cancel.cancel(database, [job])
+    assert await purge.run(database, 30) == 1
+    assert await value(database, "SELECT count(*) FROM requests") == 0
+
+
+async def test_idempotency_keys_are_kept_a_day(database: Database, accept: Accept, new_job: MakeJob) -> None:
+    await accept(*(new_job(key=IdempotencyKey(key, HASH)) for key in ("old", "new")))
+    await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'old'")
+    assert await purge.run(database, 30) == 1
+    assert await value(database, "SELECT array_agg(key) FROM idempotency") == ["new"]
+
+
+async def test_answered_repeats_are_forgotten(database: Database, accept: Accept, new_job: MakeJob) -> None:
+    ended, waiting = await accept(*(new_job(repeat_hash=HASH) for _ in range(2)))
+    await cancel.cancel(database, [ended])
+    await rows(database, "UPDATE jobs SET finished_at = now() - interval '1 hour' WHERE id = %s", ended)
+    await purge.run(database, 30)
+    assert await repeats.attach(database, 1, HASH, 1) == waiting
+    assert await repeats.attach(database, 1, HASH, 1) is None
+
+
+async def test_workers_that_went_long_ago_are_forgotten(database: Database, worker: UUID) -> None:
+    assert await purge.run(database, 30) == 0
+    await lease.end(database, worker)
+    assert await purge.run(database, 30) == 1
