@@ -1,9 +1,10 @@
 """The one Celery configuration, the same for every part: Redis as a doorbell that may lose messages but never hangs."""
 
 import hashlib
-from typing import Final
+import warnings
+from typing import Any, Final
 
-from celery import Celery
+from celery import Celery, signals
 
 from jobs.settings import Settings
 
@@ -19,6 +20,9 @@ def make_app(settings: Settings, name: str) -> Celery:
     """
     if settings.redis_url is None:
         raise ValueError("REDIS_URL is not set")
+    signals.setup_logging.connect(_log_as_we_do)
+    # Celery warns of root because of pickled messages, which we do not accept.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser")
     app = Celery(f"longhaul-{name}", broker=settings.redis_url, fixups=[])
     app.conf.update(
         broker_transport_options={
@@ -59,3 +63,7 @@ def make_app(settings: Settings, name: str) -> Celery:
 def queue_name(model: str) -> str:
     """The queue of the engine with this primary name: a hash, since names hold slashes and whatever else."""
     return "model-" + hashlib.sha256(model.encode()).hexdigest()[:32]
+
+
+def _log_as_we_do(**_: Any) -> None:
+    """Celery sets up no logging of its own where somebody listens to this signal: `jobs.logs` has done it."""

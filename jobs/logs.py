@@ -61,5 +61,6 @@ def _of_part(part: str) -> Processor:
 
 def _rendering(settings: Settings) -> list[Processor]:
     if settings.log_format == "text":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        plain = structlog.dev.plain_traceback  # the default prints local variables, passwords in URLs among them
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
