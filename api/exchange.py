@@ -14,6 +14,8 @@ from jobs import ids, metrics
 _ID: Final = "longhaul.id"
 _JOB: Final = "longhaul.job"
 _VERSION: Final = (b"openai-version", b"2020-10-01")
+_ACCEPTED: Final = 202
+_PROBES: Final = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 _GONE: Final = 499
 """nginx's status for a client that did not wait."""
 _log = structlog.get_logger()
@@ -70,8 +72,10 @@ class Exchange:
 
 def _note(scope: Scope, identity: UUID, status: int, began: float) -> None:
     metrics.HTTP_REQUESTS.labels(scope["method"], str(status)).inc()
+    # A line costs a quarter of a submit, and an accepted job is written down anyway, under the same id.
+    note = _log.debug if status == _ACCEPTED or scope["path"] in _PROBES else _log.info
     job = scope.get(_JOB)
-    _log.info(
+    note(
         "request",
         request_id=f"req_{identity.hex}",
         job_id=None if job is None else ids.job_id(job),

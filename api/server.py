@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from jobs import logs
 from jobs.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 75
@@ -25,6 +26,7 @@ def serve(settings: Settings) -> None:
     Raises:
         SystemExit: LONGHAUL_AUTH=none on an address that others may reach.
     """
+    logs.configure(settings, "api")
     refuse_open_doors(settings)
     # uvicorn raises the signal that stopped it once more when all is done; by default it would kill this process.
     for number in (signal.SIGTERM, signal.SIGINT):
