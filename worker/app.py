@@ -71,8 +71,8 @@ def main(settings: Settings, arguments: Sequence[str]) -> int:
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     worker.start()
-    watchdog.stop()
     loop.stop()
+    watchdog.stop()
     return ending.code
 
 
