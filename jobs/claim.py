@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
+from jobs import metrics
 from jobs.database import Database, Rows, fetch
 from jobs.records import ClaimedJob, Flags, Tier
 
@@ -55,6 +56,7 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
         taken = await fetch(connection, name, locked=[flow.id for flow in flows], **parameters)
     if not taken:
         return []
+    metrics.CLAIM_COMPANY.observe(len(taken))
     job_ids = [row.id for row in taken]
     bodies = await database.run("bodies", ids=job_ids, first=min(job_ids), last=max(job_ids))
     return _jobs(taken, {row.job_id: row for row in bodies})
