@@ -18,6 +18,8 @@ from jobs.states import Status
 Ending: TypeAlias = tuple[ClaimedJob, Outcome]
 
 _COMPANY: Final = 500
+_LOAD_BYTES: Final = 16 * 2**20
+"""One statement carries them as text, twice their size, and the server takes a gigabyte at most."""
 _UNSTORABLE: Final = Outcome(
     Status.FAILED, error_code="server_error", error_message="The engine's response could not be stored."
 )
@@ -30,7 +32,9 @@ class Finisher:
     def __init__(self, database: Database, announce: Callable[[Sequence[UUID]], None]) -> None:
         self._database = database
         self._announce = announce
-        self._group: GroupCommit[Ending, bool] = GroupCommit(self._flush, limit=_COMPANY)
+        self._group: GroupCommit[Ending, bool] = GroupCommit(
+            self._flush, limit=_COMPANY, size_of=lambda ending: len(ending[1].body or b""), load=_LOAD_BYTES
+        )
 
     async def finish(self, job: ClaimedJob, outcome: Outcome) -> bool:
         """Commit one outcome, however long the database is away; False if the job was no longer ours to end."""
@@ -121,7 +125,7 @@ class Settlement:
                 lane[position] += amount
 
     async def flush(self, seconds: float) -> None:
-        """Write what was gathered in the last `seconds`; while the database is away it is gathered on."""
+        """Write what was gathered in the last `seconds`. What cannot be written is lost, at the cost of a little fairness."""
         times, lanes = self._times, self._lanes
         if not times:
             return
