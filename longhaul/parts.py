@@ -179,8 +179,8 @@ class Keeper:
         if now - self._started_at >= HEALTHY_SECONDS:
             self._pause = 0.0
         self._again_at = now + self._longer_pause()
-        talk(f"{self.name} ended (exit status {code}); starting it again in {self._pause:.0f} s.")
         self._on_death(code)
+        talk(f"{self.name} ended (exit status {code}); starting it again in {self._pause:.0f} s.")
 
     def _start_again(self, now: float) -> None:
         try:
