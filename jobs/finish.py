@@ -125,7 +125,7 @@ class Settlement:
                 lane[position] += amount
 
     async def flush(self, seconds: float) -> None:
-        """Write what was gathered in the last `seconds`. What cannot be written is lost, at the cost of a little fairness."""
+        """Write what was gathered in the last `seconds`. What cannot be written is lost: a little fairness."""
         times, lanes = self._times, self._lanes
         if not times:
             return
