@@ -19,6 +19,7 @@ from jobs import catalog, keys, lease, migrate
 from jobs import settings as settings_module
 from jobs.database import Database
 from jobs.settings import Settings
+from longhaul.commands.serve import wants_tiny_model
 from longhaul.deployment import read_exports
 from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis, ServerFailed, free_port
 from longhaul.output import FAILED, talk
@@ -85,6 +86,8 @@ class Deployment:
         self._start_child(control, _STOP_SECONDS)
         self._start_child(api, _STOP_SECONDS)
         self._start_child(worker, patience, self._worker_died)
+        if wants_tiny_model(self._settings):
+            talk("LONGHAUL_MODEL is not set: this serves A TINY MODEL OF RANDOM WEIGHTS, which speaks no sense.")
         talk(f"Loading the engine. Every part writes to {self._home / 'logs'}.")
         while not self._signals.asked and not self._all_ready():
             self._tend()

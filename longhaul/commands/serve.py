@@ -57,6 +57,12 @@ def migrate() -> None:
     talk("The schema is that of this version.")
 
 
+def wants_tiny_model(settings: Settings) -> bool:
+    """Whether nobody said which model the engine is to serve."""
+    named = any(word.partition("=")[0] == "--model" for word in shlex.split(settings.engine_args))
+    return settings.engine == "vllm" and not settings.model and not named
+
+
 def _stores_named(settings: Settings) -> Settings:
     missing = [
         name for name, url in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)) if not url
@@ -70,9 +76,7 @@ def _engine_arguments(settings: Settings) -> list[str]:
     given = shlex.split(settings.engine_args)
     if settings.model:
         return ["--model", settings.model, *given]
-    if settings.engine == "vllm" and "--model" not in given:
-        return [*_tiny_model(settings), *given]
-    return given
+    return [*_tiny_model(settings), *given] if wants_tiny_model(settings) else given
 
 
 def _tiny_model(settings: Settings) -> list[str]:
