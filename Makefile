@@ -14,7 +14,7 @@ EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 CPU_TORCH := torch==2.13.0+cpu
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup up demo test test-fast lint bench bench-long soak
+.PHONY: help setup up demo test test-fast lint bench bench-long
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -63,6 +63,3 @@ bench: setup ## measure, and print one table
 
 bench-long: setup ## the figures on a deep queue (a million jobs)
 	@exec $(BIN)/python -m bench --long
-
-soak: setup ## kill and restart everything at random for ten minutes
-	@exec $(BIN)/python -m tests.faults.soak
