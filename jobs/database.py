@@ -2,15 +2,19 @@
 
 import functools
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
 
 import psycopg
+from psycopg.errors import AdminShutdown, CrashShutdown
 from psycopg.rows import namedtuple_row
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 Driver: TypeAlias = psycopg.AsyncConnection[Any]
 """A connection of the pool as its driver knows it: what `transaction` yields and `fetch` takes."""
@@ -79,6 +83,10 @@ class Database:
             },
         )
 
+        self._lost_at = 0.0
+        event.listen(self.engine.sync_engine, "connect", self._made)
+        event.listen(self.engine.sync_engine, "checkout", self._taken)
+
     async def close(self) -> None:
         await self.engine.dispose()
 
@@ -95,18 +103,28 @@ class Database:
 
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Driver]:
-        """The driver of a pooled connection. Its errors become SQLAlchemy's, and a dead server empties the pool."""
+        """The driver of a pooled connection. Its errors become SQLAlchemy's."""
         async with self.engine.connect() as connection:
             driver = await _driver_of(connection)
             try:
                 yield driver
             except psycopg.Error as error:
-                if driver.closed:
+                # A server that ends the session says so before it hangs up.
+                lost = driver.closed or isinstance(error, (AdminShutdown, CrashShutdown))
+                if lost:
+                    self._lost_at = time.monotonic()
                     await connection.invalidate()
-                    await self.engine.dispose()
                 raise DBAPIError.instance(
-                    None, None, error, psycopg.Error, connection_invalidated=driver.closed, dialect=self.engine.dialect
+                    None, None, error, psycopg.Error, connection_invalidated=lost, dialect=self.engine.dialect
                 ) from error
+
+    def _made(self, connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["made_at"] = time.monotonic()
+
+    def _taken(self, connection: Any, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        # The server that went with one connection went with all that are older. The pool then makes a new one.
+        if record.info["made_at"] < self._lost_at:
+            raise DisconnectionError
 
 
 async def _driver_of(connection: AsyncConnection) -> Driver:
