@@ -33,6 +33,9 @@ _PATIENCE_SECONDS: Final = 5.0
 
 _COMPANY: Final = 128
 
+_LOAD_BYTES: Final = 16 * 2**20
+"""One statement carries them as text, twice their size, and the server takes a gigabyte at most."""
+
 
 class Acceptor:
     """Accepts jobs in company; `publish(model_id, count)` hears of them after each commit and must not block."""
@@ -44,7 +47,12 @@ class Acceptor:
         self._publish = publish
         self._patience_seconds = patience_seconds
         self._flows: Flows = {}
-        self._group: GroupCommit[Submission, list[Accepted]] = GroupCommit(self._flush, limit=_COMPANY)
+        self._group: GroupCommit[Submission, list[Accepted]] = GroupCommit(
+            self._flush,
+            limit=_COMPANY,
+            size_of=lambda submission: sum(len(job.body) for job in submission),
+            load=_LOAD_BYTES,
+        )
 
     async def accept(self, job: NewJob) -> Accepted:
         """Commit one job.
@@ -83,7 +91,7 @@ class Acceptor:
             return answers
 
     async def _commit(self, submissions: Sequence[Submission]) -> tuple[list[list[Accepted] | Exception], list[NewJob]]:
-        """What becomes of each submission, and the jobs that are new. Tried twice: a flow may go between look and lock."""
+        """What becomes of each submission, and the jobs that are new. Tried twice: flows go between look and lock."""
         jobs = [job for submission in submissions for job in submission]
         for _ in range(2):
             try:

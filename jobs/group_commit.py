@@ -15,14 +15,22 @@ class GroupCommit(Generic[Item, Answer]):
 
     `flush` gets up to `limit` items and answers with one value, or an exception, for each, in their order.
     What it raises is raised in every caller of that flush. `lanes` flushes may be in flight at once.
+    A company is cut before its `size_of` items would add up to more than `load`; one item may be larger.
     """
 
     def __init__(
-        self, flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]], limit: int, lanes: int = 1
+        self,
+        flush: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        limit: int,
+        lanes: int = 1,
+        size_of: Callable[[Item], int] = lambda item: 0,
+        load: int = 0,
     ) -> None:
         self._flush = flush
         self._limit = limit
         self._lanes = lanes
+        self._size_of = size_of
+        self._load = load
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._flying = 0
@@ -49,11 +57,21 @@ class GroupCommit(Generic[Item, Answer]):
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(self._flights)
 
+    def _company(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        company: list[tuple[Item, asyncio.Future[Answer]]] = []
+        load = 0
+        while self._waiting and len(company) < self._limit:
+            load += self._size_of(self._waiting[0][0])
+            if company and load > self._load:
+                break
+            company.append(self._waiting.popleft())
+        return company
+
     async def _fly(self) -> None:
         # One turn of the loop first: callers that were woken together travel together.
         await asyncio.sleep(0)
         while self._waiting:
-            company = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
+            company = self._company()
             try:
                 answers = await self._flush([item for item, _ in company])
             except Exception as error:

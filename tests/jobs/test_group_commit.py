@@ -62,6 +62,13 @@ async def test_no_company_is_larger_than_the_limit() -> None:
     assert flush.companies == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+async def test_a_company_is_cut_before_it_is_too_heavy_and_a_heavy_one_goes_alone() -> None:
+    flush = Flush()
+    group = GroupCommit(flush, limit=4, size_of=lambda item: item, load=10)
+    await asyncio.gather(*(group.add(size) for size in (4, 6, 1, 99, 5, 5, 0, 0, 0)))
+    assert flush.companies == [[4, 6], [1], [99], [5, 5, 0, 0], [0]]
+
+
 async def test_several_lanes_fly_at_once_and_no_more() -> None:
     flush = Flush()
     flush.gate.clear()
