@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobs import metrics
-from jobs.database import Database, Rows, fetch
+from jobs.database import Database, fetch
 from jobs.records import ClaimedJob, Flags, Tier
 
 _SUSPECTS_TOGETHER: Final = 8
@@ -54,15 +54,8 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
         if not flows:
             return []
         taken = await fetch(connection, name, locked=[flow.id for flow in flows], **parameters)
-    if not taken:
-        return []
-    metrics.CLAIM_COMPANY.observe(len(taken))
-    job_ids = [row.id for row in taken]
-    bodies = await database.run("bodies", ids=job_ids, first=min(job_ids), last=max(job_ids))
-    return _jobs(taken, {row.job_id: row for row in bodies})
-
-
-def _jobs(taken: Rows, bodies: dict[UUID, Any]) -> list[ClaimedJob]:
+    if taken:
+        metrics.CLAIM_COMPANY.observe(len(taken))
     return [
         ClaimedJob(
             id=row.id,
@@ -75,9 +68,9 @@ def _jobs(taken: Rows, bodies: dict[UUID, Any]) -> list[ClaimedJob]:
             attempts=row.attempts,
             timeout_seconds=row.timeout_s,
             flags=Flags(row.flags),
-            endpoint=bodies[row.id].endpoint,
-            body=bytes(bodies[row.id].body),
-            service_tier=bodies[row.id].service_tier,
+            endpoint=row.endpoint,
+            body=bytes(row.body),
+            service_tier=row.service_tier,
         )
         for row in taken
     ]

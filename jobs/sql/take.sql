@@ -28,6 +28,7 @@ lane AS (
     SET vfloor = greatest(vfloor, (SELECT max(start) FROM taken)), served_at = now()
     WHERE model_id = :model AND tier = :tier AND EXISTS (SELECT FROM taken)
 )
-SELECT id, lease_token, flow_id, tenant_id, tier, cost, weight, attempts, timeout_s, flags
-FROM taken
-ORDER BY start, place
+SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
+       r.endpoint, r.body, d.service_tier
+FROM taken t JOIN requests r ON r.job_id = t.id LEFT JOIN details d ON d.job_id = t.id
+ORDER BY t.start, t.place
