@@ -125,7 +125,7 @@ def allowed(endpoint: object) -> str:
     if isinstance(endpoint, str) and endpoint in MULTIPART:
         raise BadRequest(multipart_refused(endpoint), param="endpoint", code="unsupported_endpoint")
     supported = ", ".join(map(repr, sorted(INFERENCE)))
-    message = f"Invalid value: '{endpoint}'. Supported values are: {supported}."
+    message = f"Invalid value: '{endpoint!s:.100}'. Supported values are: {supported}."
     raise BadRequest(message, param="endpoint", code="invalid_value")
 
 

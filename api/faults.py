@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
+from api.narrow import Offsets, restored
 from jobs.errors import BadRequest
 
 Leaves: TypeAlias = list[ValidationError]
@@ -25,11 +26,14 @@ _NAMES: Final = {
 _LONGEST_VALUE: Final = 100
 
 
-def explain(error: ValidationError) -> BadRequest:
-    """The client's error for a schema's: message, `param` like `messages.0.content`, OpenAI's code."""
+def explain(error: ValidationError, offsets: Offsets) -> BadRequest:
+    """The client's error for a schema's: message, `param` like `messages.0.content`, OpenAI's code.
+
+    `offsets` tell what was cut from the body before.
+    """
     leaves = _deepest(error)
     leaf = leaves[0]
-    path = ".".join(map(str, leaf.instance_path))
+    path = ".".join(map(str, restored(tuple(leaf.instance_path), offsets)))
     if isinstance(leaf.kind, ValidationErrorKind.Required):
         name = f"{path}.{leaf.kind.property}" if path else leaf.kind.property
         return BadRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jsonschema_rs import Draft202012Validator
+from jsonschema_rs import Draft202012Validator, ValidationError
 
 from api.faults import explain
+from api.narrow import narrow
 from api.parameters import HINTS, RANGES
 from jobs.errors import BadRequest
 from jobs.records import Json
@@ -23,15 +24,23 @@ class Form:
     def check(self, body: Json) -> None:
         """Raises BadRequest with the deepest fault."""
         try:
-            if self._validator.is_valid(body):
-                return
-            error = next(self._validator.iter_errors(body))
+            if not self._validator.is_valid(body):
+                raise self._fault(_without_surrogates(body))
         except UnicodeEncodeError:
             # The validator takes no lone surrogates; what is valid without them is so with them.
-            return self.check(_without_surrogates(body))
-        except ValueError as fault:
-            raise BadRequest(f"The request body cannot be checked: {fault}.") from None
-        raise explain(error)
+            self.check(_without_surrogates(body))
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(f"The request body cannot be checked: {error}.", code="invalid_value") from None
+
+    def _fault(self, body: Json) -> BadRequest:
+        """The first fault of a body that may be cut up."""
+        offsets = narrow(body, self._validator.is_valid)
+        try:
+            if offsets is not None:
+                self._validator.validate(body)
+        except ValidationError as error:
+            return explain(error, offsets or {})
+        return BadRequest("The request body has too many faults to name one.", code="invalid_value")
 
 
 def compile_form(endpoint: str, schema: Json) -> Form:
@@ -70,7 +79,7 @@ def _resolve(root: Json, schema: Json) -> Json:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value if value.isascii() else value.encode("utf-8", "replace").decode()
     if isinstance(value, list):
         return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):

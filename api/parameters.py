@@ -169,7 +169,9 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
             if name in IMPOSSIBLE:
                 _refuse_unless_idle(name, value, IMPOSSIBLE[name], "is not supported by this server")
         elif engine:
-            raise BadRequest(f"Unrecognized request argument supplied: {name}", param=name, code="unknown_parameter")
+            raise BadRequest(
+                f"Unrecognized request argument supplied: {name:.100}", param=name[:100], code="unknown_parameter"
+            )
 
 
 def tier(value: object) -> Tier:
@@ -183,7 +185,7 @@ def tier(value: object) -> Tier:
     if isinstance(value, str) and value in TIERS:
         return TIERS[value]
     raise BadRequest(
-        f"Invalid value: '{value}'. Supported values are: {', '.join(map(repr, TIERS))}.",
+        f"Invalid value: '{value!s:.100}'. Supported values are: {', '.join(map(repr, TIERS))}.",
         param="service_tier",
         code="invalid_value",
     )

@@ -152,7 +152,9 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
     if not isinstance(item, dict):
         raise BadRequest("A job must be a JSON object.", code="invalid_type")
     for name in item.keys() - _FIELDS:
-        raise BadRequest(f"Unrecognized request argument supplied: {name}", param=name, code="unknown_parameter")
+        raise BadRequest(
+            f"Unrecognized request argument supplied: {name:.100}", param=name[:100], code="unknown_parameter"
+        )
     for name in ("endpoint", "body"):
         if name not in item:
             message = f"Missing required parameter: '{name}'."

@@ -92,6 +92,30 @@ def test_a_fault_is_named_with_its_place(body: Json, param: str, code: str, mess
     assert message in error.message
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(*[{"role": "user", "content": [3]}] * 50_000), "messages.0.content.0"),
+        (chat(*[USER] * 50_000, {"role": "user", "content": 3}), "messages.50000.content"),
+        (
+            chat(*[USER] * 999, {"role": "user", "content": [*[{"type": "text", "text": "x"}] * 5_000, *[3] * 5_000]}),
+            "messages.999.content.5000",
+        ),
+        (chat(USER, tools=[{"function": {"name": "f"}}] * 5_000), "tools"),
+        (chat(USER, tools=[{"function": {}}] * 5_000), "tools.0.function.name"),
+        (chat(*[USER] * 5_000, n="x"), "n"),
+        (chat(USER, logit_bias={str(token): "x" for token in range(100_000)}), None),
+    ],
+)
+def test_a_huge_body_is_explained_by_its_first_fault(body: Json, param: str | None) -> None:
+    assert fault(body).param == param
+
+
+def test_an_element_that_is_wrong_only_among_its_likes_is_found() -> None:
+    form = compile_form(COMPLETIONS, schemas.COMPLETIONS)
+    assert fault({"prompt": [*[1] * 100_000, "a"]}, form).param in ("prompt.99999", "prompt.100000")
+
+
 def test_a_long_value_is_cut_in_the_message() -> None:
     assert len(fault(chat(USER, reasoning_effort="x" * 100_000)).message) < 300
 
