@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import gc
 import sys
 import time
 from typing import Final
@@ -119,6 +120,9 @@ class Life:
         async with asyncio.TaskGroup() as group:
             chores = [group.create_task(chore) for chore in (runner.settle(), self._aborts(runner), self._watch())]
             claiming = group.create_task(runner.run())
+            # What start-up made lives as long as the process; looking it through again and again holds up every job.
+            gc.collect()
+            gc.freeze()
             self.ready.set_result(model)
             _log.info("serving", model=model.name, slots=self._engine.slots)
             await self._stop.begun()
