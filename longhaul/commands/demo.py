@@ -25,15 +25,18 @@ from longhaul.progress import Bar
 _READY_SECONDS: Final = 600
 """A model of somebody's own choice may have to be downloaded and loaded."""
 _STOP_SECONDS: Final = 120
+_TERMINATED: Final = 128 + signal.SIGTERM
 
 
 def demo(
-    kill: Annotated[bool, typer.Option("--kill", help="Kill the worker (SIGKILL) when a quarter is done.")] = False,
+    kill: Annotated[bool, typer.Option("--kill", help="Kill the worker (SIGKILL) while it runs jobs.")] = False,
 ) -> None:
     """Start everything in a temporary folder, run real work through it, show what happened, and end."""
     home = Path(tempfile.mkdtemp(prefix="longhaul-demo-"))
     try:
         passed = asyncio.run(_run(home, kill))
+    except asyncio.CancelledError:
+        raise typer.Exit(_TERMINATED) from None
     finally:
         shutil.rmtree(home, ignore_errors=True)
     if not passed:
@@ -98,10 +101,9 @@ def _environment(home: Path) -> Mapping[str, str]:
 
 
 async def _work(client: Client, home: Path, kill: bool) -> list[Answer]:
-    """All answers. With `kill`, the worker is killed as soon as a quarter of them is there."""
+    """All answers. With `kill`, the worker is killed as soon as it runs something."""
     total = sum(requests for _, requests in work.WAYS)
     answers: list[Answer] = []
-    quarter = asyncio.Event()
     with Bar(total) as bar:
 
         def hand(answer: Answer) -> None:
@@ -109,20 +111,23 @@ async def _work(client: Client, home: Path, kill: bool) -> list[Answer]:
             bar.update(len(answers), answer.way)
             if not bar.drawn and len(answers) % 20 == 0:
                 talk(f"{len(answers)} of {total} answered")
-            if len(answers) * 4 >= total:
-                quarter.set()
 
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(work.run(client, hand))
+            working = tasks.create_task(work.run(client, hand))
             if kill:
-                tasks.create_task(_kill_worker(home, quarter))
+                killing = tasks.create_task(_kill_worker(client, home))
+                working.add_done_callback(lambda _: killing.cancel())
     return answers
 
 
-async def _kill_worker(home: Path, when: asyncio.Event) -> None:
-    await when.wait()
+async def _kill_worker(client: Client, home: Path) -> None:
+    while True:
+        running = await client.page({"status": "in_progress", "limit": "1"})
+        if running["data"]:
+            break
+        await asyncio.sleep(0.02)
     pid = int((home / "run" / "worker.pid").read_text())
-    talk(f"kill -9 {pid}: the worker is gone, and will be started again.")
+    talk(f"kill -9 {pid}: the worker is gone with all that it ran, and will be started again.")
     os.kill(pid, signal.SIGKILL)
 
 
@@ -151,6 +156,7 @@ async def _nothing_missing(client: Client, answers: Sequence[Answer]) -> bool:
     """Whether every request completed with tokens in it, and the service knows as many completed jobs and no others."""
     total = sum(requests for _, requests in work.WAYS)
     good = sum(answer.status == "completed" and answer.output_tokens > 0 for answer in answers)
-    statuses = Counter([job["status"] async for job in client.every({"limit": "100"})])
-    print(f"asked {total}, answered {good}, kept by the service: {dict(statuses)}")
+    kept = [job async for job in client.every({"limit": "100"})]
+    statuses, again = Counter(job["status"] for job in kept), sum(job["attempts"] > 1 for job in kept)
+    print(f"asked {total}, answered {good}, kept by the service: {dict(statuses)}, run more than once: {again}")
     return good == total and statuses == Counter(completed=total)

@@ -99,10 +99,13 @@ def list_jobs(
 
 
 @app.command()
-def show(jobs: JobIds) -> None:
+def show(jobs: JobIds, as_json: AsJson = False) -> None:
     """Print jobs whole, as the API's own objects."""
     for job in _call(lambda client: _each(client.job, jobs)):
-        emit(job)
+        if as_json:
+            emit(job)
+        else:
+            print(json.dumps(job, indent=2, ensure_ascii=False))
 
 
 @app.command()

@@ -37,7 +37,13 @@ def list_keys(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def revoke(key: Annotated[UUID, typer.Argument(metavar="ID", help="As `longhaul keys list` shows it.")]) -> None:
+def revoke(
+    key: Annotated[UUID, typer.Argument(metavar="ID", help="As `longhaul keys list` shows it.")],
+    as_json: AsJson = False,
+) -> None:
     """End a key. The API refuses it within two seconds."""
     ask(lambda database: keys.revoke(database, key))
-    talk(f"{key} is revoked.")
+    if as_json:
+        emit({"id": str(key), "revoked": True})
+    else:
+        talk(f"{key} is revoked.")

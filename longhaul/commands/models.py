@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs import catalog
-from longhaul.output import emit_records, talk
+from longhaul.output import emit, emit_records, talk
 from longhaul.store import ask
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -21,7 +21,10 @@ def list_models(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retire(name: Annotated[str, typer.Argument(metavar="MODEL")]) -> None:
+def retire(name: Annotated[str, typer.Argument(metavar="MODEL")], as_json: AsJson = False) -> None:
     """Forget a model that no worker serves any more. Jobs that still wait for it fail."""
     ask(lambda database: catalog.retire(database, name))
-    talk(f"{name} is retired. Jobs that still wait for it fail.")
+    if as_json:
+        emit({"model": name, "retired": True})
+    else:
+        talk(f"{name} is retired. Jobs that still wait for it fail.")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from jobs import keys
-from longhaul.output import emit_records, talk
+from longhaul.output import emit_records
 from longhaul.store import ask
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
@@ -27,9 +27,8 @@ def set_tenant(
     paused: Annotated[bool | None, typer.Option("--paused/--running", help="While paused, its jobs wait.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a tenant's weight, pause it, or let it go on."""
+    """Change a tenant's weight, pause it, or let it go on; its next claim is served so."""
     if weight is None and paused is None:
         raise typer.BadParameter("give --weight, --paused or --running")
     changed = ask(lambda database: keys.set_tenant(database, name, weight, paused))
     emit_records([changed], _COLUMNS, as_json)
-    talk(f"{name} is changed, from its next claimed job on.")
