@@ -1,5 +1,6 @@
 -- in_progress -> completed, in_progress -> failed
--- Fenced by the lease token: who lost the job writes nothing.
+-- Fenced by the lease token: who lost the job writes nothing. A worker_id stands for in_progress (a CHECK says so):
+-- asked for the status, the planner may look through jobs_running, which holds every running and many a dead row.
 WITH outcome AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -12,7 +13,7 @@ ended AS (
     UPDATE jobs
     SET status = o.status, finished_at = now(), worker_id = NULL
     FROM outcome o
-    WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.status = 'in_progress'
+    WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.worker_id IS NOT NULL
     RETURNING jobs.id, jobs.flow_id, jobs.flags, false AS was_queued
 ),
 stored AS (

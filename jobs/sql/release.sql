@@ -1,5 +1,5 @@
 -- in_progress -> queued
--- Handed back by their own worker, so the attempt is refunded. After flows_lock.sql.
+-- Handed back by their own worker, so the attempt is refunded. After flows_lock.sql. worker_id: see finish.sql.
 WITH held AS MATERIALIZED (
     SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:lease_tokens AS int[])) AS h (id, lease_token)
 ),
@@ -7,7 +7,7 @@ released AS (
     UPDATE jobs
     SET status = 'queued', worker_id = NULL, started_at = NULL, attempts = attempts - 1
     FROM held h
-    WHERE jobs.id = h.id AND jobs.lease_token = h.lease_token AND jobs.status = 'in_progress'
+    WHERE jobs.id = h.id AND jobs.lease_token = h.lease_token AND jobs.worker_id IS NOT NULL
       AND jobs.flow_id = ANY(CAST(:locked AS bigint[]))
     RETURNING jobs.id, jobs.flow_id, jobs.place
 ),

@@ -1,0 +1,51 @@
+"""The hot statements reach their rows by the right index, whatever the statistics were when they were planned."""
+
+import re
+
+import pytest
+
+from jobs.database import Database, statement
+from tests.jobs.conftest import Accept, MakeJob
+from tests.jobs.ledger import rows
+
+
+async def plan(database: Database, name: str) -> str:
+    """How the server would run `sql/NAME.sql` from now on."""
+    names: list[str] = []
+
+    def numbered(found: re.Match[str]) -> str:
+        if found[1] not in names:
+            names.append(found[1])
+        return f"${names.index(found[1]) + 1}"
+
+    text = re.sub(r"%\((\w+)\)s", numbered, statement(name).decode()).replace("%%", "%")
+    async with database.transaction() as connection:
+        await connection.execute(f"PREPARE it AS {text}".encode())
+        asked = f"EXPLAIN (COSTS OFF) EXECUTE it ({', '.join(['NULL'] * len(names))})"
+        lines = await (await connection.execute(asked.encode())).fetchall()
+        await connection.execute("DEALLOCATE it")
+    return "\n".join(line for (line,) in lines)
+
+
+STATISTICS = {
+    "never looked at": "SELECT",
+    "looked at while nothing ran": "ANALYZE",
+    "looked at while all ran": "UPDATE jobs SET status = 'in_progress', worker_id = gen_random_uuid(); ANALYZE",
+    "looked at when all had ended": "UPDATE jobs SET status = 'completed', finished_at = now(); ANALYZE",
+}
+
+
+@pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS.keys())
+async def test_the_hot_statements_find_jobs_by_index(
+    statistics: str, database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    await accept(*(new_job() for _ in range(1000)))
+    for each in statistics.split(";"):
+        await rows(database, each)
+    for name in ("finish", "release", "cancel", "results", "ended_among"):
+        found = await plan(database, name)
+        assert "jobs_pkey" in found, f"{name}:\n{found}"
+        assert "jobs_running" not in found, f"{name}:\n{found}"
+        assert "Seq Scan" not in found, f"{name}:\n{found}"
+    assert "jobs_queued" in await plan(database, "claim")
+    assert "Seq Scan" not in await plan(database, "claim")
