@@ -34,6 +34,7 @@ async def release(database: Database, jobs: Sequence[tuple[UUID, int]]) -> int:
     """Hand these `(job, lease token)` back with their attempt refunded; how many were still ours to hand back."""
     if not jobs:
         return 0
+    jobs = sorted(jobs)  # as every statement that takes several jobs' rows
     job_ids = [job for job, _ in jobs]
     async with database.transaction() as connection:
         locked = await fetch(connection, "flows_lock", ids=job_ids)
@@ -71,9 +72,9 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
             )
         job_ids = [row.id for row in orphans]
         locked = await fetch(connection, "orphan_lock", ids=job_ids)
-        ended = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
-    failed = [row.id for row in ended]
-    return Orphaned(orphans[0].model_id, len(orphans) - len(failed), failed)
+        taken = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
+    failed = [row.id for row in taken if row.flags is not None]
+    return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed)
 
 
 async def expired(database: Database, lease_seconds: float, *, watched: bool = True) -> list[UUID]:

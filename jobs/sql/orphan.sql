@@ -8,6 +8,8 @@ WITH lost AS MATERIALIZED (
     LEFT JOIN flows s ON s.model_id = f.model_id AND s.tier = 4 AND s.tenant_id = f.tenant_id AND s.waited = f.waited
                      AND s.batch_id IS NOT DISTINCT FROM f.batch_id
     WHERE j.id = ANY(CAST(:ids AS uuid[])) AND j.worker_id = :worker AND j.status = 'in_progress'
+    ORDER BY j.id
+    FOR UPDATE OF j
 ),
 ended AS (
     UPDATE jobs
@@ -31,3 +33,5 @@ released AS (
 -- include: reopen
 ,
 -- include: ended
+UNION ALL
+SELECT id, NULL FROM released   -- no flags: it waits again
