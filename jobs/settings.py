@@ -111,6 +111,15 @@ class Settings(BaseSettings):
     )
     log_level: str = Field("INFO", alias="LONGHAUL_LOG_LEVEL", description="Least severity that is logged.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _driver_is_ours(cls, value: str | None) -> str | None:
+        """Any of the usual spellings names the one driver that we bring."""
+        for scheme in ("postgres://", "postgresql://"):
+            if value and value.startswith(scheme):
+                return "postgresql+psycopg://" + value.removeprefix(scheme)
+        return value
+
     @field_validator("shares")
     @classmethod
     def _shares_name_tiers(cls, value: dict[str, float]) -> dict[str, float]:

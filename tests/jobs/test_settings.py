@@ -20,3 +20,9 @@ def test_all_faults_are_said_together_with_their_variables(monkeypatch: pytest.M
     monkeypatch.setenv("LONGHAUL_SHARES", '{"priority": 1}')
     with pytest.raises(SystemExit, match=r"(?s)LONGHAUL_PORT.*LONGHAUL_SHARES"):
         settings.load()
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_a_database_is_named_as_people_name_theirs(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{scheme}://user:secret@db:5432/longhaul")
+    assert settings.load().database_url == "postgresql+psycopg://user:secret@db:5432/longhaul"
