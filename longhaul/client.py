@@ -12,10 +12,9 @@ import httpx
 from jobs.records import Json
 
 TERMINAL: Final = frozenset({"completed", "failed", "cancelled", "expired"})
-_POLL_SECONDS: Final = 20
+_POLL_SECONDS: Final = 5
 """One long poll; between two of them the caller sees how far its job is."""
 _PATIENCE_SECONDS: Final = 60
-"""How long a wait survives an API that is away: it may be restarting."""
 
 
 class Unreachable(Exception):
@@ -66,23 +65,27 @@ class Client:
         return await self._object("GET", f"/v1/jobs/{job_id}", params={} if wait is None else {"wait": str(wait)})
 
     async def until_done(self, job_id: str, seen: Callable[[Json], None] = lambda job: None) -> Json:
-        """Poll until the job has ended; `seen` is told of each state on the way. Survives a minute without the API."""
-        away_since: float | None = None
+        """Look until the job has ended; `seen` is told of each state on the way.
+
+        Once the job was seen, an API that is away for a minute does not end the wait: it may be restarting.
+        """
+        job = await self.job(job_id)
+        seen(job)
+        while job["status"] not in TERMINAL:
+            job = await self._look_again(job_id)
+            seen(job)
+        return job
+
+    async def _look_again(self, job_id: str) -> Json:
+        since = time.monotonic()
         while True:
             try:
-                job = await self.job(job_id, wait=_POLL_SECONDS if away_since is None else 0)
+                return await self.job(job_id, wait=_POLL_SECONDS)
             except (Unreachable, Refused) as error:
-                if isinstance(error, Refused) and error.status != httpx.codes.SERVICE_UNAVAILABLE:
-                    raise
-                away_since = away_since or time.monotonic()
-                if time.monotonic() - away_since > _PATIENCE_SECONDS:
+                stays = isinstance(error, Refused) and error.status != httpx.codes.SERVICE_UNAVAILABLE
+                if stays or time.monotonic() - since > _PATIENCE_SECONDS:
                     raise
                 await asyncio.sleep(1)
-                continue
-            away_since = None
-            seen(job)
-            if job["status"] in TERMINAL:
-                return job
 
     async def page(self, filters: dict[str, str]) -> Json:
         """`GET /v1/jobs`: one page, newest first."""
