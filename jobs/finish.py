@@ -68,7 +68,7 @@ class Finisher:
         while True:
             try:
                 return {row.id for row in await self._database.run("finish", **_columns(endings))}
-            except DataError as error:
+            except (DataError, UnicodeError) as error:
                 if len(endings) > 1:  # one result that cannot be stored must not hold up its company
                     half = len(endings) // 2
                     return await self._record(endings[:half]) | await self._record(endings[half:])
@@ -126,7 +126,7 @@ class Settlement:
 
     async def flush(self, seconds: float) -> None:
         """Write what was gathered in the last `seconds`. What cannot be written is lost: a little fairness."""
-        times, lanes = self._times, self._lanes
+        times, lanes = self._times, dict(sorted(self._lanes.items()))  # one order of locks for all workers
         if not times:
             return
         self._times, self._lanes = defaultdict(float), {}
