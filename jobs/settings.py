@@ -1,10 +1,11 @@
 """Every setting of every part: its type, default, unit and reason. Only entry points read it; the rest get values."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -72,7 +73,7 @@ class Settings(BaseSettings):
     wait_seconds: int = Field(600, alias="LONGHAUL_MAX_WAIT", ge=1, description="Longest `wait` of one request.")
 
     # Order.
-    shares: dict[str, float] = Field(
+    shares: Annotated[dict[str, float], NoDecode] = Field(
         default={"priority": 0.4, "default": 0.3, "flex": 0.1, "batch": 0.2},
         alias="LONGHAUL_SHARES",
         description="JSON object: each tier's share of all slots while others want them too.",
@@ -119,6 +120,11 @@ class Settings(BaseSettings):
             if value and value.startswith(scheme):
                 return "postgresql+psycopg://" + value.removeprefix(scheme)
         return value
+
+    @field_validator("shares", mode="before")
+    @classmethod
+    def _shares_are_json(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("shares")
     @classmethod

@@ -26,3 +26,44 @@ def test_all_faults_are_said_together_with_their_variables(monkeypatch: pytest.M
 def test_a_database_is_named_as_people_name_theirs(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"{scheme}://user:secret@db:5432/longhaul")
     assert settings.load().database_url == "postgresql+psycopg://user:secret@db:5432/longhaul"
+
+
+def test_every_setting_has_a_variable_of_its_own_and_says_what_it_is_for() -> None:
+    fields = settings.Settings.model_fields.values()
+    variables = [field.alias for field in fields]
+    assert len(set(variables)) == len(variables)
+    for field in fields:
+        assert field.alias in ("DATABASE_URL", "REDIS_URL") or str(field.alias).startswith("LONGHAUL_")
+        assert field.description and field.description.endswith(".")
+
+
+def test_shares_are_given_for_every_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGHAUL_SHARES", '{"priority": 1, "default": 2, "flex": 0, "batch": 3}')
+    assert settings.load().shares == {"priority": 1, "default": 2, "flex": 0, "batch": 3}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LONGHAUL_SHARES", '{"priority": 0, "default": 0, "flex": 0, "batch": 0}'),
+        ("LONGHAUL_SHARES", '{"priority": -1, "default": 2, "flex": 1, "batch": 1}'),
+        ("LONGHAUL_SHARES", '{"priority": 1, "default": 2, "flex": 1, "batch": 1, "suspect": 1}'),
+        ("LONGHAUL_SHARES", "0.5"),
+        ("LONGHAUL_SHARES", "half each"),
+        ("LONGHAUL_LOG_LEVEL", "loud"),
+        ("LONGHAUL_AUTH", "maybe"),
+        ("LONGHAUL_PORT", "65536"),
+        ("LONGHAUL_LEASE", "0"),
+        ("LONGHAUL_DRAIN", "-1"),
+        ("LONGHAUL_POOL_SIZE", "1"),
+    ],
+)
+def test_what_cannot_work_is_refused_at_the_start(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit, match=variable):
+        settings.load()
+
+
+def test_a_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGHAUL_LOG_LEVEL", "debug")
+    assert settings.load().log_level == "DEBUG"
