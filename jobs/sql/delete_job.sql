@@ -1,6 +1,11 @@
--- Everything that was stored of one job.
+-- Everything that was stored of one job. A key was written in its job's transaction, so at the same time, by which
+-- there is an index.
 WITH result AS (DELETE FROM results WHERE job_id = :id),
 request AS (DELETE FROM requests WHERE job_id = :id),
 detail AS (DELETE FROM details WHERE job_id = :id),
-key AS (DELETE FROM idempotency WHERE object_id = :id AND kind = 'job' AND tenant_id = :tenant)
+key AS (
+    DELETE FROM idempotency i
+    USING jobs j
+    WHERE j.id = :id AND i.created_at = j.created_at AND i.object_id = j.id AND i.tenant_id = :tenant AND i.kind = 'job'
+)
 DELETE FROM jobs WHERE id = :id
