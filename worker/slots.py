@@ -34,6 +34,7 @@ class Slots:
         for at_the_start in (self._wake, self._room, self._quiet):
             at_the_start.set()
         self._hungry = False
+        self._crowded = False
         self._freed = 0
         self._timer: asyncio.TimerHandle | None = None
         self.runs: dict[UUID, Run] = {}
@@ -64,7 +65,7 @@ class Slots:
         self.tiers[job.tier] -= 1
         if not self.runs:
             self._quiet.set()
-        if self.free:
+        if self.free and not self._crowded:
             self._room.set()
         if self._hungry:
             self._freed += 1
@@ -82,8 +83,12 @@ class Slots:
         self._wake.set()
 
     def claimed(self, more: bool) -> None:
-        """A claim is done. `more`: jobs still wait, so that freed slots are worth the next one."""
+        """A claim is done. `more`: jobs still wait, so that freed slots are worth the next one.
+
+        While they do and every slot was taken, the next claim comes by itself: a ticket would tell nothing.
+        """
         self._hungry = more
+        self._crowded = more and not self.free
         self._freed = 0
         if self.free:
             self._room.set()
@@ -102,7 +107,7 @@ class Slots:
         self._wake.clear()
 
     async def room(self) -> None:
-        """Return when a slot is free, or will never be."""
+        """Return when a slot is free that nobody waits for as far as is known, or none will ever be."""
         await self._room.wait()
 
     async def quiet(self) -> None:
