@@ -227,12 +227,14 @@ def _build(args: Namespace) -> "AsyncLLM":
 async def _app(llm: "AsyncLLM", args: Namespace) -> Any:
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
     from vllm.entrypoints.launchers.app import build_app
+    from vllm.envs import enable_envs_cache
 
     await llm.reset_mm_cache()
     tasks = await llm.get_supported_tasks()
     app = build_app(args, tasks, llm.model_config)
     _trim(app)
     await init_app_state(llm, app.state, args, tasks)
+    enable_envs_cache()  # as EngineCore does when it is up: every token of every request looks a variable up
     app.state.server = SimpleNamespace(should_exit=False)  # what vLLM's error handler reaches for when the engine dies
     return app
 
