@@ -66,3 +66,8 @@ def test_no_other_spelling_is_a_jobs_id(text: str) -> None:
     with pytest.raises(NotFound) as caught:
         ids.parse_job_id(text)
     assert caught.value.param == "id"
+
+
+def test_ids_sort_in_the_order_in_which_they_were_made() -> None:
+    made = [ids.new() for _ in range(20_000)]
+    assert made == sorted(made)
