@@ -20,8 +20,8 @@ class Scale:
     share: float
 
     def of(self, count: int) -> int:
-        """So many of `count`, at least one."""
-        return max(1, round(count * self.share))
+        """So many of `count`, at least two: a percentile wants two."""
+        return max(2, round(count * self.share))
 
 
 FULL: Final = Scale(pairs=5, seconds=10, share=1)
