@@ -28,6 +28,7 @@ from tests.until import until
 SHARES = {Tier.PRIORITY: 0.4, Tier.DEFAULT: 0.3, Tier.FLEX: 0.1, Tier.BATCH: 0.2}
 PLENTY = dict.fromkeys(SHARES, 1000)
 STORM_SECONDS = 14
+LANES = (Tier.DEFAULT, Tier.BATCH)
 
 
 def shared(
@@ -239,7 +240,7 @@ async def submit(database: Database, book: Book, new_job: MakeJob, chance: rando
     async def one() -> None:
         job = new_job(
             tenant_id=chance.randint(1, 4),
-            tier=chance.choice((Tier.DEFAULT, Tier.BATCH)),
+            tier=chance.choice(LANES),
             waited=chance.random() < 0.5,
             cost=chance.randint(1, 500),
         )
@@ -259,7 +260,7 @@ async def serve(
     model_id: int,
     book: Book,
     chance: random.Random,
-    submitters: "asyncio.Future[None]",
+    others: "asyncio.Future[None]",
 ) -> None:
     finisher, settlement = Finisher(database, lambda ended: None), Settlement(database, model_id)
 
@@ -275,11 +276,14 @@ async def serve(
         for job in jobs:
             settlement.note(job, None)
 
-    empty = 0
-    while empty < 4:
-        over = submitters.done()
-        jobs = await claim(database, worker, model_id, chance.choice((Tier.DEFAULT, Tier.BATCH)), chance.randint(1, 32))
-        empty = 0 if jobs or not over else empty + 1
+    emptied: set[Tier] = set()
+    while emptied != set(LANES):
+        over, tier = others.done(), chance.choice(LANES)
+        jobs = await claim(database, worker, model_id, tier, chance.randint(1, 32))
+        if jobs:
+            emptied.clear()
+        elif over:
+            emptied.add(tier)
         back = [job for job in jobs if chance.random() < 0.2]
         await asyncio.gather(hand_back(back), *(end(job) for job in jobs if job not in back))
         if chance.random() < 0.1:
@@ -331,9 +335,9 @@ async def test_a_storm_leaves_no_job_behind(
     try:
         async with asyncio.TaskGroup() as parts:
             submitters = parts.create_task(all_submitters())
+            canceller = parts.create_task(take_away(own[5], book, chance, submitters))
             for each, worker in zip(own[3:5], workers, strict=True):
-                parts.create_task(serve(each, worker, model_id, book, chance, submitters))
-            parts.create_task(take_away(own[5], book, chance, submitters))
+                parts.create_task(serve(each, worker, model_id, book, chance, canceller))
     finally:
         for each in own:
             await each.close()
