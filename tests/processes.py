@@ -146,7 +146,7 @@ class Deployment:
             assert process.code is None, process.log.read_text()[-2000:]
             return any(view.id == worker for view in await catalog.workers(self.database))
 
-        await eventually(registered, 120, f"{name} registers")
+        await eventually(registered, 240, f"{name} registers")
         return process, worker
 
     async def _until_ready(self) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from jobs.records import ClaimedJob, Outcome, Registration, Tier
 from jobs.settings import Settings
 from jobs.states import Status
 from longhaul import tiny_model
+from tests.end_to_end.models import without_chat_template
 from tests.worker.test_assemble import JOB
 from worker.attempt import attempt
 from worker.dialect import Dialect
@@ -131,11 +131,7 @@ async def vllm(settings: Settings) -> AsyncIterator[Running]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def vllm_without_chat_template(settings: Settings, tmp_path: Path) -> AsyncIterator[Running]:
-    bare = tmp_path / "bare"
-    shutil.copytree(settings.model or "", bare, ignore=shutil.ignore_patterns("chat_template*"))
-    tokenizer = json.loads((bare / "tokenizer_config.json").read_text())
-    tokenizer.pop("chat_template", None)
-    (bare / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    bare = without_chat_template(Path(settings.model or ""), tmp_path / "bare")
     async for one in running(settings, "--model", str(bare)):
         yield one
 

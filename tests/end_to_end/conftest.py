@@ -1,0 +1,86 @@
+"""The whole stack, started once: API, control, and two workers with real vLLM, one that chats and one that embeds."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+import openai
+import pytest
+import pytest_asyncio
+from openai import AsyncOpenAI, OpenAI
+
+from longhaul import tiny_model
+from longhaul.embedded import free_port
+from tests.processes import Deployment, deployed
+
+TINY: Final = "tiny"
+ALIASES: Final = ("org/tiny", "/srv/models/tiny")
+EMBED: Final = "org/embed"
+VLLM: Final = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
+_CHATS: Final = (
+    *("--served-model-name", TINY, *ALIASES, "--max-num-seqs", "32"),
+    *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
+)
+_EMBEDS: Final = ("--served-model-name", EMBED, "--runner", "pooling")
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What runs. `engines` has the base URL of each engine's own app, by its model's name."""
+
+    deployment: Deployment
+    model: Path
+    engines: Mapping[str, str]
+
+    @property
+    def base_url(self) -> str:
+        return f"{self.deployment.base_url}/v1"
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack")
+    model = await asyncio.to_thread(tiny_model.build, folder / "model")
+    async with deployed(folder, LONGHAUL_LEASE="60", **VLLM) as deployment:
+        deployment.spawn("control")
+        await deployment.start_api()
+        ports = {TINY: free_port(), EMBED: free_port()}
+        await asyncio.gather(
+            *(
+                deployment.start_worker(
+                    name.replace("/", "-"),
+                    *("--", "--model", str(model), "--enforce-eager", *arguments),
+                    LONGHAUL_ENGINE="tests.end_to_end.served:factory",
+                    LONGHAUL_TEST_PORT=str(ports[name]),
+                )
+                for name, arguments in ((TINY, _CHATS), (EMBED, _EMBEDS))
+            )
+        )
+        yield Stack(deployment, model, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    """Plain HTTP to the API, with a key."""
+    headers = {"Authorization": f"Bearer {stack.deployment.key}"}
+    with httpx.Client(base_url=stack.deployment.base_url, headers=headers, timeout=60, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def sdk(stack: Stack) -> Iterator[OpenAI]:
+    """OpenAI's SDK, which must not need its repeats."""
+    plain = openai.DefaultHttpxClient(trust_env=False)
+    with OpenAI(base_url=stack.base_url, api_key=stack.deployment.key, max_retries=0, http_client=plain) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def async_sdk(stack: Stack) -> AsyncIterator[AsyncOpenAI]:
+    plain = openai.DefaultAsyncHttpxClient(trust_env=False)
+    key = stack.deployment.key
+    async with AsyncOpenAI(base_url=stack.base_url, api_key=key, max_retries=0, http_client=plain) as client:
+        yield client
