@@ -35,6 +35,11 @@ async def hold_suspects(database: Database, worker: UUID, model_id: int) -> bool
     return bool(await database.run("suspects_hold", worker=worker, model=model_id))
 
 
+async def yield_suspects(database: Database, worker: UUID, model_id: int) -> None:
+    """Leave the suspects of a model to whichever worker asks next."""
+    await database.run("suspects_yield", worker=worker, model=model_id)
+
+
 async def claim_suspects(database: Database, worker: UUID, model_id: int) -> list[ClaimedJob]:
     """Take the next suspects: eight together, or one that was lost three times, alone."""
     return await _claim(
@@ -47,6 +52,7 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
         flows = await fetch(
             connection,
             "claim_lock",
+            worker=parameters["worker"],
             model=parameters["model"],
             tier=parameters["tier"],
             free=parameters["free"],

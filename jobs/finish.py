@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import DataError, SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from jobs import metrics
 from jobs.database import Database
@@ -68,7 +68,7 @@ class Finisher:
         while True:
             try:
                 return {row.id for row in await self._database.run("finish", **_columns(endings))}
-            except (DataError, UnicodeError) as error:
+            except (DataError, IntegrityError, UnicodeError) as error:
                 if len(endings) > 1:  # one result that cannot be stored must not hold up its company
                     half = len(endings) // 2
                     return await self._record(endings[:half]) | await self._record(endings[half:])

@@ -91,11 +91,13 @@ async def end(database: Database, worker: UUID) -> None:
     await database.run("lease_end", worker=worker)
 
 
-async def end_home(database: Database, home: str) -> int:
-    """Let the leases of every worker that was started from this folder expire now; how many there were."""
-    return len(await database.run("lease_end_home", home=home))
+async def end_home(database: Database, host: str, home: str) -> int:
+    """Let the leases of every worker that this host started from this folder expire now; how many there were."""
+    return len(await database.run("lease_end_home", host=host, home=home))
 
 
 async def leave(database: Database, worker: UUID) -> None:
     """A clean stop: the worker holds nothing any more and its row goes."""
-    await database.run("worker_leave", worker=worker)
+    async with database.transaction() as connection:
+        await fetch(connection, "worker_lock", worker=worker)
+        await fetch(connection, "worker_leave", worker=worker)

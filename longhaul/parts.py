@@ -36,7 +36,8 @@ class Signals:
             for end in (bell, rope):
                 end.setblocking(False)
             signals = cls(bell)
-            ours = {signal.SIGINT: signals._ask, signal.SIGTERM: signals._ask, signal.SIGCHLD: signals._wake}
+            ours = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), signals._ask)
+            ours[signal.SIGCHLD] = signals._wake
             before = {number: signal.signal(number, handler) for number, handler in ours.items()}
             wakeup = signal.set_wakeup_fd(rope.fileno(), warn_on_full_buffer=False)
             try:

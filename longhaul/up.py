@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -121,7 +122,7 @@ class Deployment:
     def _prepare_database(self) -> None:
         try:
             migrate.upgrade(self._stores["DATABASE_URL"])
-            self._ask(lambda database: lease.end_home(database, str(self._home)))
+            self._ask(lambda database: lease.end_home(database, socket.gethostname(), str(self._home)))
         except DBAPIError as error:
             raise CannotStart(f"the database refuses: {str(error.orig).strip()}") from None
 

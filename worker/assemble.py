@@ -17,6 +17,11 @@ _ECHOING: Final = frozenset({"/v1/chat/completions", "/v1/responses"})
 _USED_TIER: Final = {"priority": "priority", "fast": "priority", "ultrafast": "priority", "flex": "flex"}
 
 
+LARGEST_BYTES: Final = 128 * 2**20
+"""PostgreSQL takes a value of 1 GB at most, and as text a body is twice its size."""
+_TOO_LARGE: Final = f"The response was larger than {LARGEST_BYTES // 2**20} MiB. Ask for less in one request."
+
+
 class Response(Protocol):
     """What an assembler needs of a response: `worker.replay.Replay` has it."""
 
@@ -32,13 +37,20 @@ class Assembler:
         self._job = job
         self._status = status
         self._chunks: list[bytes] = []
+        self._size = 0
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next chunk of the body."""
-        self._chunks.append(chunk)
+        """Take the next chunk of the body; nothing of one that has grown too large is kept."""
+        self._size += len(chunk)
+        if self._size > LARGEST_BYTES:
+            self._chunks.clear()
+        else:
+            self._chunks.append(chunk)
 
     def outcome(self) -> Outcome:
         """2xx is `completed`, any other status `failed` with the error in OpenAI's form."""
+        if self._size > LARGEST_BYTES:
+            return Outcome(Status.FAILED, error_code="response_too_large", error_message=_TOO_LARGE)
         body = b"".join(self._chunks)
         if not 200 <= self._status < 300:
             body = error_body.normalise(self._job.endpoint, self._status, body)

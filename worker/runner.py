@@ -25,6 +25,8 @@ from worker.slots import Slots
 _POLL_SECONDS: Final = 1.0
 _BACKLOG: Final = 1000
 """So many results may wait for the database before the worker stops claiming."""
+_SUSPECTS_PATIENCE_SECONDS: Final = 30.0
+_SUSPECTS_LATER_SECONDS: Final = 300.0
 _NOBODY: Final = claims.Waiting(0, False)
 _log = structlog.get_logger()
 
@@ -64,6 +66,7 @@ class Runner:
         self._paused_until = 0.0
         self._paid_at = time.monotonic()
         self._suspects_had_their_turn = False
+        self._suspects_not_before = 0.0
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
@@ -185,16 +188,29 @@ class Runner:
 
     async def _serve_suspects(self) -> bool:
         """Run the next few suspects with nothing beside them, if it is their turn and ours; whether we did."""
-        if self._suspects_had_their_turn:
+        if self._suspects_had_their_turn or time.monotonic() < self._suspects_not_before:
             return False
         if not await claims.hold_suspects(self._database, self._worker, self._model_id):
             return False
         self._suspects_had_their_turn = True
-        await self._slots.quiet()
+        if not await self._quiet_in_time():
+            # A straggler must not idle the whole worker: another may serve them, or this one later.
+            await claims.yield_suspects(self._database, self._worker, self._model_id)
+            self._suspects_not_before = time.monotonic() + _SUSPECTS_LATER_SECONDS
+            return False
         if self._may_claim():
             self._start(await claims.claim_suspects(self._database, self._worker, self._model_id))
             await self._slots.quiet()
         self._slots.ring()
+        return True
+
+    async def _quiet_in_time(self) -> bool:
+        """Whether every slot became empty before the patience with what runs was over."""
+        try:
+            async with asyncio.timeout(_SUSPECTS_PATIENCE_SECONDS):
+                await self._slots.quiet()
+        except TimeoutError:
+            return False
         return True
 
     def _start(self, jobs: Iterable[ClaimedJob]) -> None:
@@ -230,7 +246,10 @@ class Runner:
                 self.stop()
                 self._engine_died()
             else:
-                _log.error("a job was lost to a fault of the worker", job_id=str(job.id), exc_info=error)
+                _log.error("a job goes back, by a fault of the worker", job_id=str(job.id), exc_info=error)
+                self._pause(_POLL_SECONDS)
+                self._returns[job.id] = job.lease_token
+                self._slots.ring()
             return
         if job.id not in self._returns and self._known.get(job.id) == job.lease_token:
             del self._known[job.id]

@@ -49,7 +49,9 @@ class Slots:
         return max(0, self._size() - len(self.runs))
 
     def occupy(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
-        """A claimed job enters the engine."""
+        """A claimed job enters the engine, where an aborted run of its own may still be leaving."""
+        if earlier := self.runs.get(job.id):
+            self.vacate(earlier.job)
         self.runs[job.id] = Run(job, task)
         self.tiers[job.tier] += 1
         self._quiet.clear()

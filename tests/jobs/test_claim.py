@@ -1,11 +1,11 @@
 """Claiming: which jobs a free slot gets."""
 
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from jobs import ids
-from jobs.claim import Waiting, claim, claim_suspects, hold_suspects, waiting
+from jobs.claim import Waiting, claim, claim_suspects, hold_suspects, waiting, yield_suspects
 from jobs.database import Database
 from jobs.lease import end, leave, orphan, release
 from jobs.records import ClaimedJob, Flags, Tier
@@ -241,3 +241,24 @@ async def test_a_job_reaches_the_suspect_lane_and_keeps_the_tier_that_was_asked_
     assert await claim(database, worker, model_id, Tier.FLEX, 1) == []
     [claimed] = await claim_suspects(database, worker, model_id)
     assert (claimed.id, claimed.tier, claimed.attempts, claimed.lease_token) == (job, Tier.FLEX, 3, 3)
+
+
+async def test_a_worker_without_a_row_claims_nothing(
+    database: Database, accept: Accept, new_job: MakeJob, model_id: int
+) -> None:
+    await accept(new_job())
+    assert await claim(database, uuid4(), model_id, Tier.DEFAULT, 1) == []
+
+
+async def test_suspects_can_be_left_to_another_worker(
+    database: Database, accept: Accept, new_job: MakeJob, worker: UUID, new_worker: MakeWorker, model_id: int
+) -> None:
+    await accept(new_job())
+    for _ in range(2):
+        await claim(database, worker, model_id, Tier.DEFAULT, 1)
+        await orphan(database, worker)
+    other = await new_worker()
+    assert await hold_suspects(database, worker, model_id)
+    assert not await hold_suspects(database, other, model_id)
+    await yield_suspects(database, worker, model_id)
+    assert await hold_suspects(database, other, model_id)

@@ -220,10 +220,11 @@ async def test_a_lease_that_somebody_ended_is_over_at_once(
     await accept(new_job())
     await claim(database, worker, model_id, Tier.DEFAULT, 1)
     if whole_folder:
-        assert await lease.end_home(database, "/elsewhere") == 0
+        assert await lease.end_home(database, "here", "/elsewhere") == 0
+        assert await lease.end_home(database, "another", "/home/of/it") == 0
         assert await lease.expired(database, LONG, watched=False) == []
-        assert await lease.end_home(database, "/home/of/it") == 1
-        assert await lease.end_home(database, "/home/of/it") == 0
+        assert await lease.end_home(database, "here", "/home/of/it") == 1
+        assert await lease.end_home(database, "here", "/home/of/it") == 0
     else:
         await lease.end(database, uuid4())
         assert await lease.expired(database, LONG, watched=False) == []
