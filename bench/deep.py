@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from sqlalchemy import text
 
@@ -74,10 +74,12 @@ async def run(database: Database, model_id: int, jobs: int, company: int, worker
             claims.append(time.monotonic() - began)
             await _finish(finisher, held)
 
+    async with database.engine.connect() as connection:
+        known = await connection.scalar(text("SELECT id FROM workers WHERE model_id = :model"), {"model": model_id})
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for _ in range(workers):
-            group.create_task(work_off(uuid4()))
+            group.create_task(work_off(known))
     return Pace(jobs, time.monotonic() - began, statistics.median(claims) * 1000)
 
 
