@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobs.endpoints import OURS, STEERING
+from jobs.endpoints import ARGUMENTS, OURS, STEERING, STEERING_ARGUMENTS
 from jobs.errors import BadRequest
 from jobs.records import Json, Tier
 
@@ -154,11 +154,10 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
     """
     for name, value in body.items():
         if name in STEERING:
-            raise BadRequest(
-                f"'{name}' steers the engine for other requests too; it cannot be set here.",
-                param=name,
-                code="unsupported_parameter",
-            )
+            raise _steers(name)
+        if name == ARGUMENTS and isinstance(value, dict):
+            for argument in value.keys() & STEERING_ARGUMENTS:
+                raise _steers(f"{name}.{argument}")
         if name in UNBUILT:
             _refuse_unless_idle(name, value, UNBUILT[name], "is not supported yet")
         elif name in engine or name in OUR_OWN:
@@ -188,6 +187,14 @@ def tier(value: object) -> Tier:
         f"Invalid value: '{value!s:.100}'. Supported values are: {', '.join(map(repr, TIERS))}.",
         param="service_tier",
         code="invalid_value",
+    )
+
+
+def _steers(place: str) -> BadRequest:
+    return BadRequest(
+        f"'{place}' steers the engine for other requests too; it cannot be set here.",
+        param=place,
+        code="unsupported_parameter",
     )
 
 

@@ -26,8 +26,16 @@ INFERENCE: Final = frozenset(
 MULTIPART: Final = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 """Known, and refused by name: their bodies are no JSON."""
 
-STEERING: Final = frozenset({"priority", "request_id", "kv_transfer_params", "session_id", "cache_salt"})
+STEERING: Final = frozenset(
+    {"priority", "request_id", "kv_transfer_params", "ec_transfer_params", "session_id", "cache_salt"}
+)
 """Body fields that steer the engine for others; only the worker sets them."""
+
+ARGUMENTS: Final = "vllm_xargs"
+"""vLLM's door to whatever it reads from a request beside the fields of its schema."""
+
+STEERING_ARGUMENTS: Final = STEERING | {"kv_cache_report_mode"}
+"""What would steer the engine from there."""
 
 OURS: Final = frozenset({"expires_after", "timeout", "webhook"})
 """Body fields that mean something to Longhaul and nothing to the engine: taken out before the body is stored."""

@@ -88,6 +88,20 @@ def test_what_steers_the_engine_for_others_is_refused_whoever_knows_it(name: str
     assert caught.value.param == name
 
 
+@pytest.mark.parametrize("name", sorted({*STEERING, "ec_transfer_params", "kv_cache_report_mode"}))
+@pytest.mark.parametrize("engine", [ENGINE | {"vllm_xargs"}, frozenset[str]()])
+def test_nor_does_it_come_in_among_the_engines_own_arguments(name: str, engine: frozenset[str]) -> None:
+    with pytest.raises(BadRequest, match="steers the engine") as caught:
+        check("vllm_xargs", {"mine": 1, name: None}, engine=engine)
+    assert caught.value.param == f"vllm_xargs.{name}"
+    assert caught.value.code == "unsupported_parameter"
+
+
+@pytest.mark.parametrize("value", [None, {}, {"mine": 1}, "priority", ["priority"]])
+def test_other_arguments_of_the_engine_are_its_own(value: Any) -> None:
+    check("vllm_xargs", value, engine=ENGINE | {"vllm_xargs"})
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
