@@ -56,7 +56,7 @@ class Admission:
         form = await self._form(model, submit.endpoint)
         parameters.refuse_strangers(submit.endpoint, body, form.names)
         raw, body = _for_the_engine(submit, body, model, form)
-        form.check(body)
+        form.check(body, len(raw))
         if not self._settings.media_urls:
             media.refuse_urls(raw, body)
         agreed = inside if outside is None else _joined(outside, inside)

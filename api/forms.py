@@ -11,6 +11,10 @@ from api.parameters import HINTS, RANGES
 from jobs.errors import BadRequest
 from jobs.records import Json
 
+_LARGE: Final = 2**20
+"""Bytes. To look for the fault in a longer body would hold up all other requests."""
+_LONG: Final = 1000
+_MOST_NAMED: Final = 8
 _UNIONS: Final = ("anyOf", "oneOf", "allOf")
 
 
@@ -21,16 +25,28 @@ class Form:
     names: frozenset[str]
     _validator: Draft202012Validator
 
-    def check(self, body: Json) -> None:
-        """Raises BadRequest with the deepest fault."""
+    def check(self, body: Json, size: int = 0) -> None:
+        """Raises BadRequest with the deepest fault; in a body of too many bytes (`size`) only with its field."""
         try:
             if not self._validator.is_valid(body):
-                raise self._fault(_without_surrogates(body))
+                raise self._field_at_fault(body) if size > _LARGE else self._fault(_without_surrogates(body))
         except UnicodeEncodeError:
             # The validator takes no lone surrogates; what is valid without them is so with them.
-            self.check(_without_surrogates(body))
+            self.check(_without_surrogates(body), size)
         except (ValueError, RecursionError) as error:
             raise BadRequest(f"The request body cannot be checked: {error}.", code="invalid_value") from None
+
+    def _field_at_fault(self, body: Json) -> BadRequest:
+        """The first fault of the short fields of a large body; if they have none, it is in a long one."""
+        long = [name for name, value in body.items() if _is_long(value)]
+        short = {name: value for name, value in body.items() if name not in long}
+        for error in self._validator.iter_errors(_without_surrogates(short)):
+            fault = explain(error, {})
+            if fault.param not in long:
+                return fault
+        names = " or ".join(f"'{name:.100}'" for name in long[:_MOST_NAMED]) or "the request body"
+        message = f"Invalid value for {names}. In a body of more than {_LARGE} bytes the exact place is not looked for."
+        return BadRequest(message, param=long[0][:100] if len(long) == 1 else None, code="invalid_value")
 
     def _fault(self, body: Json) -> BadRequest:
         """The first fault of a body that may be cut up."""
@@ -75,6 +91,10 @@ def _resolve(root: Json, schema: Json) -> Json:
         return schema
     target: Json = root["$defs"][reference.removeprefix("#/$defs/")]
     return target
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, (list, dict)) or (isinstance(value, str) and len(value) > _LONG)
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -144,6 +144,10 @@ RANGES: Final[Mapping[str, Json]] = {
 """The documented ranges that an engine's own schema leaves out, as JSON Schema of single properties."""
 
 
+LONGEST: Final[Mapping[str, Mapping[str, int]]] = {EMBEDDINGS: {"input": 2048}}
+"""How many inputs OpenAI takes in one request; an array of tokens is a single one."""
+
+
 def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
     """Refuse by name the first parameter that is not ours, the engine's or OpenAI's, or that cannot be had.
 
@@ -158,6 +162,8 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
         if name == ARGUMENTS and isinstance(value, dict):
             for argument in value.keys() & STEERING_ARGUMENTS:
                 raise _steers(f"{name}.{argument}")
+        if name in LONGEST.get(endpoint, ()):
+            _refuse_longer(name, value, LONGEST[endpoint][name])
         if name in UNBUILT:
             _refuse_unless_idle(name, value, UNBUILT[name], "is not supported yet")
         elif name in engine or name in OUR_OWN:
@@ -196,6 +202,15 @@ def _steers(place: str) -> BadRequest:
         param=place,
         code="unsupported_parameter",
     )
+
+
+def _refuse_longer(name: str, value: object, most: int) -> None:
+    if isinstance(value, list) and len(value) > most and not isinstance(value[0], int):
+        raise BadRequest(
+            f"Invalid '{name}': array too long. Expected a length of at most {most}.",
+            param=name,
+            code="array_above_max_length",
+        )
 
 
 def _refuse_unless_idle(name: str, value: object, idle: tuple[Any, ...], why: str) -> None:

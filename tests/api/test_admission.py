@@ -123,6 +123,13 @@ async def test_a_body_over_the_limit_is_refused(
     assert "4096 bytes" in error["message"]
 
 
+async def test_a_body_of_too_many_values_is_refused_unread(client: Client, database: Database) -> None:
+    for crowd in (b"1," * 600_000 + b"{" * 400_001, b"[" * 1_000_001, b"{" * 1_000_001):
+        for path in (CHAT, "/v1/jobs"):
+            error = await refused(client, database, await client.post(path, content=crowd, headers=JSON), 413)
+            assert error["code"] == "request_too_large"
+
+
 async def test_an_unknown_model_is_refused_with_what_exists(client: Client, database: Database) -> None:
     error = await refused(client, database, await client.post(CHAT, json=chat(model="gpt-4o")), 404)
     assert "'gpt-4o'" in error["message"]

@@ -163,3 +163,28 @@ def test_an_endpoint_without_a_schema_takes_anything() -> None:
     form = compile_form("/classify", {})
     assert form.names == frozenset()
     form.check({"any": "thing"})
+
+
+LARGE = 2**20 + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (chat(USER, temperature="x"), "temperature"),
+        (chat(USER, {"role": "user", "content": 3}), "messages"),
+        (chat(USER, {"role": "user", "content": "\ud800"}, "x"), "messages"),
+        ({"temperature": 1}, "messages"),
+        (chat(USER, stop=["a"] * 5), None),
+        ({"messages": "x" * 2000}, "messages"),
+    ],
+)
+def test_of_a_large_body_only_the_field_is_named(body: Json, param: str | None) -> None:
+    with pytest.raises(BadRequest) as caught:
+        FORM.check(body, LARGE)
+    assert caught.value.param == param
+    assert param is not None or "'messages' or 'stop'" in caught.value.message
+
+
+def test_a_large_body_without_fault_passes() -> None:
+    FORM.check(chat(*[USER] * 1000), LARGE)

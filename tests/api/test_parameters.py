@@ -102,6 +102,15 @@ def test_other_arguments_of_the_engine_are_its_own(value: Any) -> None:
     check("vllm_xargs", value, engine=ENGINE | {"vllm_xargs"})
 
 
+def test_one_request_has_so_many_inputs_at_most() -> None:
+    for good in (["x"] * 2048, [[1]] * 2048, [1] * 5000, "x" * 5000):
+        check("input", good, parameters.EMBEDDINGS, frozenset({"messages", "input"}))
+    for bad in (["x"] * 2049, [[1]] * 2049):
+        with pytest.raises(BadRequest, match="at most 2048") as caught:
+            check("input", bad, parameters.EMBEDDINGS, frozenset({"messages", "input"}))
+        assert (caught.value.param, caught.value.code) == ("input", "array_above_max_length")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
