@@ -148,6 +148,10 @@ LONGEST: Final[Mapping[str, Mapping[str, int]]] = {EMBEDDINGS: {"input": 2048}}
 """How many inputs OpenAI takes in one request; an array of tokens is a single one."""
 
 
+UNSERVABLE: Final[Mapping[str, tuple[str, ...]]] = {"encoding_format": ("bytes", "bytes_only")}
+"""Values by which an engine answers with something else than JSON, which this server could not hand back as it is."""
+
+
 def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
     """Refuse by name the first parameter that is not ours, the engine's or OpenAI's, or that cannot be had.
 
@@ -162,6 +166,12 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
         if name == ARGUMENTS and isinstance(value, dict):
             for argument in value.keys() & STEERING_ARGUMENTS:
                 raise _steers(f"{name}.{argument}")
+        if name in UNSERVABLE and value in UNSERVABLE[name]:
+            raise BadRequest(
+                f"Unsupported value: '{name}' does not support '{value}' with this server, which answers in JSON.",
+                param=name,
+                code="unsupported_value",
+            )
         if name in LONGEST.get(endpoint, ()):
             _refuse_longer(name, value, LONGEST[endpoint][name])
         if name in UNBUILT:

@@ -102,6 +102,17 @@ def test_other_arguments_of_the_engine_are_its_own(value: Any) -> None:
     check("vllm_xargs", value, engine=ENGINE | {"vllm_xargs"})
 
 
+@pytest.mark.parametrize("endpoint", [parameters.EMBEDDINGS, "/pooling", "/classify"])
+def test_an_answer_that_is_no_json_is_refused_by_name(endpoint: str) -> None:
+    engine = frozenset({"encoding_format"})
+    for good in (None, "float", "base64", ["bytes"]):
+        check("encoding_format", good, endpoint, engine | {"messages"})
+    for bad in ("bytes", "bytes_only"):
+        with pytest.raises(BadRequest, match=f"'{bad}'") as caught:
+            check("encoding_format", bad, endpoint, engine | {"messages"})
+        assert (caught.value.param, caught.value.code) == ("encoding_format", "unsupported_value")
+
+
 def test_one_request_has_so_many_inputs_at_most() -> None:
     for good in (["x"] * 2048, [[1]] * 2048, [1] * 5000, "x" * 5000):
         check("input", good, parameters.EMBEDDINGS, frozenset({"messages", "input"}))
