@@ -79,8 +79,8 @@ class Admission:
             repeat_hash=digest if submit.waited else None,
         )
 
-    async def again(self, tenant: Tenant, old: UUID, request: StoredRequest) -> NewJob:
-        """A new job for a stored request that was admitted once.
+    async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
+        """A new job for a stored request that was admitted once; `key` is the idempotency key of this retry.
 
         Raises:
             NotFound: its model, or the endpoint, is not there any more.
@@ -102,6 +102,7 @@ class Admission:
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
+            key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
         )
 

@@ -102,12 +102,13 @@ async def cancel(request: Request, tenant: Caller, job_id: str) -> JsonResponse:
 
 @router.post("/{job_id}/retry")
 async def retry(request: Request, tenant: Caller, job_id: str) -> Response:
-    """Run an ended job again, as a new one that names the old."""
+    """Run an ended job again, as a new one that names the old; once for each Idempotency-Key."""
     here, identity = parts.of(request), ids.parse_job_id(job_id)
+    key = terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key")
     stored = await read.request(here.database, tenant.id, identity)
     if not stored.status.terminal:
         raise Conflict(f"Cannot retry a job with status '{stored.status}'.")
-    job = await here.admission.again(tenant, identity, stored)
+    job = await here.admission.again(tenant, identity, stored, key)
     accepted = await here.acceptor.accept(job)
     return await answers.accepted_response(here, request, job, accepted.id)
 

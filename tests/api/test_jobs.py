@@ -228,6 +228,20 @@ async def test_a_retry_is_a_new_job_that_names_the_old(client: Client, worker: W
     assert (second.body, second.timeout_seconds) == (first.body, 9)
 
 
+async def test_a_retry_with_a_key_happens_once(client: Client, worker: Worker, database: Database) -> None:
+    old, other = await submitted(client), await submitted(client)
+    await worker.answer()
+    key = {"Idempotency-Key": "k"}
+    first, second = [(await client.post(f"/v1/jobs/{old['id']}/retry", headers=key)).json() for _ in range(2)]
+    assert first["id"] == second["id"] != old["id"]
+    assert second["retry_of"] == old["id"]
+    assert await jobs_written(database) == 3
+    refused = await client.post(f"/v1/jobs/{other['id']}/retry", headers=key)
+    assert refused.status_code == 422
+    assert refused.json()["error"]["code"] == "idempotency_key_reused"
+    assert (await client.post(f"/v1/jobs/{old['id']}/retry")).json()["id"] != first["id"]
+
+
 async def test_a_job_that_has_not_ended_cannot_be_run_again_or_deleted(client: Client) -> None:
     job = await submitted(client)
     assert (await client.post(f"/v1/jobs/{job['id']}/retry")).status_code == 409
