@@ -128,7 +128,7 @@ def response(request: Request, result: Result, headers: Mapping[str, str] | None
 async def _respond(parts: Parts, request: Request, job: NewJob, repeat: Repeat) -> Response:
     """The response itself, once the job is done. A repeat finds its job; a client that goes away cancels its own."""
     attached = None
-    if repeat.count and job.repeat_hash:
+    if repeat.count and job.repeat_hash and job.key is None:  # a key finds its job by itself
         attached = await repeats.attach(parts.database, job.tenant_id, job.repeat_hash, repeat.count)
     if attached is not None:
         job_id, taken = attached, repeat.count or 0
@@ -147,8 +147,9 @@ async def _respond(parts: Parts, request: Request, job: NewJob, repeat: Repeat) 
         return response(request, ending)
     if ending is Interruption.STOPPING:
         return await _stopped(parts, request, job_id, taken)
-    kept = await repeats.abandon(parts.database, job_id, taken)
-    if kept and repeat.count is None:
+    if repeat.count is not None:
+        await repeats.abandon(parts.database, job_id, taken)
+    elif await repeats.end(parts.database, job_id, taken):
         await _end(parts, job, job_id)
     raise ClientDisconnect
 

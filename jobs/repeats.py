@@ -20,6 +20,14 @@ async def abandon(database: Database, job_id: UUID, repeat: int) -> bool:
     return bool(await database.run("repeat_abandon", job=job_id, repeat=repeat))
 
 
+async def end(database: Database, job_id: UUID, repeat: int) -> bool:
+    """The client that waited as number `repeat` went away for good: the job is nobody's, and left to be cancelled.
+
+    False if somebody else waits for it by now, or will.
+    """
+    return bool(await database.run("repeat_end", job=job_id, repeat=repeat))
+
+
 async def keep(database: Database, job_id: UUID) -> None:
     """Somebody found this job by its idempotency key: from now on nobody's going away ends it."""
     await database.run("repeat_keep", job=job_id)

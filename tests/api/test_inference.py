@@ -215,6 +215,18 @@ async def test_a_repeat_does_not_find_another_tenants_job(
     assert await jobs_written(database) == 2
 
 
+async def test_a_repeat_with_a_key_finds_the_job_of_its_key(
+    sockets: Client, worker: Worker, database: Database
+) -> None:
+    await went_away(sockets, worker, FIRST)
+    mine = {"Idempotency-Key": "k"}
+    asked = asyncio.create_task(sockets.post(CHAT, json=chat(), headers=again(1) | mine, timeout=60))
+    await worker.answer(body={"mine": True})
+    assert (await asked).json() == {"mine": True}
+    assert (await sockets.post(CHAT, json=chat(), headers=again(2) | mine)).json() == {"mine": True}
+    assert await jobs_written(database) == 2
+
+
 async def test_a_first_request_never_takes_over_another_ones_job(
     sockets: Client, worker: Worker, database: Database
 ) -> None:

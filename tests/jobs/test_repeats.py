@@ -130,6 +130,24 @@ async def test_a_repeat_and_the_end_of_the_grace_never_both_have_the_job(databas
         await rows(database, "DELETE FROM repeats")
 
 
+async def test_a_client_that_left_for_good_leaves_nothing_to_find(database: Database, awaited: Accept) -> None:
+    [job] = await awaited(1)
+    assert await repeats.end(database, job, 0)
+    assert await repeats.attach(database, 1, SAME, 1) is None
+    assert await repeats.overdue(database, 0) == []
+    assert not await repeats.end(database, job, 0)
+
+
+async def test_a_job_that_a_repeat_took_over_does_not_end_with_its_first_client(
+    database: Database, awaited: Accept
+) -> None:
+    for _ in range(20):
+        [job] = await awaited(1)
+        found, ended = await asyncio.gather(repeats.attach(database, 1, SAME, 1), repeats.end(database, job, 0))
+        assert (found == job) != ended
+        await rows(database, "DELETE FROM repeats")
+
+
 async def test_a_job_that_was_found_by_its_key_is_not_given_up(database: Database, awaited: Accept) -> None:
     [job] = await awaited(1)
     await repeats.keep(database, job)
