@@ -83,7 +83,10 @@ class Acceptor:
                 return [BadRequest(f"The request cannot be stored: {reason.splitlines()[0]}")]
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 if not (is_connection_lost(error) and time.monotonic() < deadline):
-                    raise Unavailable("The database is not available. Nothing was accepted; try again.") from error
+                    raise Unavailable(
+                        "The database is not available. If you repeat this, send an Idempotency-Key: "
+                        "it may have been accepted."
+                    ) from error
                 await asyncio.sleep(0.2)
                 continue
             for model_id, count in Counter(job.model_id for job in fresh).items():
