@@ -25,7 +25,7 @@ from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
 T = TypeVar("T")
 
 _ROOT: Final = Path(__file__).parents[1]
-_READY_SECONDS: Final = 180
+_READY_SECONDS: Final = 300
 _STOP_SECONDS: Final = 60
 _WORDS_OF_FAILURE: Final = 3000
 
