@@ -1,9 +1,10 @@
 """Makes room: partitions for the days to come, and away with what nobody may ask for any more."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from jobs import ids, migrate, repeats
@@ -15,50 +16,75 @@ _log = structlog.get_logger()
 
 async def run(database: Database, keep_days: int, now: datetime | None = None) -> int:
     """Make partitions ahead; remove jobs made more than `keep_days` days ago that have ended, with their bodies, and
-    idempotency keys, answered repeats and lost workers past their time. How many rows went, dropped bodies aside."""
+    idempotency keys, answered repeats and lost workers past their time. How many rows went, dropped bodies aside.
+
+    What fails is logged and left to the next round, and the rest is done.
+
+    Raises:
+        DBAPIError: the database is away.
+    """
     now = (now or datetime.now(UTC)).astimezone(UTC)
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
     first_kept = midnight - keep_days * _DAY
-    await _make_days(database, now)
-    await _drop_days(database, first_kept)
+    with _holding_up_no_other("days to come"):
+        await _make_days(database, now)
+    with _holding_up_no_other("days that are over"):
+        await _drop_days(database, first_kept)
     gone = await _until_none(database, "purge_jobs", bound=ids.floor(first_kept.timestamp()))
     gone += await _until_none(database, "purge_keys")
-    while forgotten := await repeats.forget(database):
-        gone += forgotten
-    return gone + len(await database.run("purge_workers"))
+    with _holding_up_no_other("repeats"):
+        while forgotten := await repeats.forget(database):
+            gone += forgotten
+    with _holding_up_no_other("purge_workers"):
+        gone += len(await database.run("purge_workers"))
+    return gone
 
 
 async def _make_days(database: Database, now: datetime) -> None:
     """Each day alone: one whose rows already lie in the default partition cannot be made any more, and need not be."""
-    made = {row.day for row in await database.run("partitions")}
+    made = {row.day for row in await database.run("partitions") if row.whole}
     for day in migrate.days_ahead(now):
         if f"{day:%Y%m%d}" not in made:
-            try:
-                async with database.engine.begin() as connection:
-                    await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-                    await connection.run_sync(migrate.make_partition, day)
-            except DBAPIError as error:
-                if error.connection_invalidated:
-                    raise
-                _log.warning("a partition could not be made", day=f"{day:%Y-%m-%d}", error=str(error.orig))
+            with _holding_up_no_other("make a day", day=f"{day:%Y%m%d}"):
+                await _define(database, migrate.partitions(day))
 
 
 async def _drop_days(database: Database, first_kept: datetime) -> None:
     """Drop the partitions of every day before `first_kept` whose jobs have all ended."""
     for row in await database.run("partitions"):
         day = datetime.strptime(row.day, "%Y%m%d").replace(tzinfo=UTC)
-        lower, upper = ids.floor(day.timestamp()), ids.floor((day + _DAY).timestamp())
-        if day >= first_kept or await database.run("unfinished_between", lower=lower, upper=upper):
-            continue
-        async with database.engine.begin() as connection:
-            # Whoever is reading a body may finish, but nobody shall queue for long behind this.
-            await connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-            await connection.execute(text(f"DROP TABLE requests_{row.day}, results_{row.day}"))
-        _log.info("a day's bodies were dropped", day=row.day)
+        if day >= first_kept:
+            break
+        with _holding_up_no_other("drop a day", day=row.day):
+            lower, upper = ids.floor(day.timestamp()), ids.floor((day + _DAY).timestamp())
+            if await database.run("unfinished_between", lower=lower, upper=upper):
+                continue
+            await _define(database, [f"DROP TABLE IF EXISTS requests_{row.day}, results_{row.day}"])
+            _log.info("a day's bodies were dropped", day=row.day)
+
+
+async def _define(database: Database, statements: Iterable[str]) -> None:
+    """All of these definitions or none. Whoever is at a body may finish, but nobody queues for long behind this."""
+    async with database.transaction() as driver:
+        await driver.execute("SET LOCAL lock_timeout = '5s'")
+        for statement in statements:
+            await driver.execute(statement.encode())
 
 
 async def _until_none(database: Database, statement: str, **parameters: object) -> int:
     gone = 0
-    while rows := await database.run(statement, **parameters):
-        gone += len(rows)
+    with _holding_up_no_other(statement):
+        while rows := await database.run(statement, **parameters):
+            gone += len(rows)
     return gone
+
+
+@contextmanager
+def _holding_up_no_other(step: str, **about: str) -> Iterator[None]:
+    """One step: if it fails while the database is there, the next round tries it again."""
+    try:
+        yield
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        _log.warning("a step of the purge failed", step=step, error=str(error.orig), **about)

@@ -38,7 +38,8 @@ def upgrade(url: str) -> None:
 def make_partitions(connection: Connection, now: datetime) -> None:
     """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now."""
     for day in days_ahead(now):
-        make_partition(connection, day)
+        for statement in partitions(day):
+            connection.execute(text(statement))
 
 
 def days_ahead(now: datetime) -> list[datetime]:
@@ -47,13 +48,11 @@ def days_ahead(now: datetime) -> list[datetime]:
     return [midnight + timedelta(days=offset) for offset in range(-1, DAYS_AHEAD + 1)]
 
 
-def make_partition(connection: Connection, day: datetime) -> None:
-    """Create the partitions of one day where they are missing."""
+def partitions(day: datetime) -> list[str]:
+    """The statements that create the partitions of one day where they are missing."""
     lower, upper = ids.floor(day.timestamp()), ids.floor((day + timedelta(days=1)).timestamp())
-    for table in ("requests", "results"):
-        connection.execute(
-            text(
-                f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
-                f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
-            )
-        )
+    return [
+        f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
+        f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
+        for table in ("requests", "results")
+    ]

@@ -1,5 +1,6 @@
--- The days (YYYYMMDD) that have partitions, oldest first.
-SELECT substring(c.relname FROM 10) AS day
+-- The days (YYYYMMDD) that have partitions, oldest first, and whether both tables have theirs.
+SELECT right(c.relname, 8) AS day, count(*) = 2 AS whole
 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-WHERE i.inhparent = 'requests'::regclass AND c.relname ~ '^requests_[0-9]{8}$'
+WHERE i.inhparent IN ('requests'::regclass, 'results'::regclass) AND c.relname ~ '^(requests|results)_[0-9]{8}$'
+GROUP BY 1
 ORDER BY 1

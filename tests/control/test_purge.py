@@ -1,5 +1,6 @@
 """What goes, what stays, and that there is room for the days to come."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -58,6 +59,38 @@ async def test_a_day_whose_rows_lie_in_the_default_partition_holds_up_no_other(
     found = await partitions(database)
     assert f"{much_later:%Y%m%d}" not in found
     assert f"{much_later + timedelta(days=1):%Y%m%d}" in found
+
+
+async def test_a_day_that_one_table_lacks_is_made_whole_or_dropped(database: Database, old_days: list[str]) -> None:
+    tomorrow = f"{NOW + timedelta(days=1):%Y%m%d}"
+    await rows(database, f"DROP TABLE results_{tomorrow}")
+    await rows(database, f"DROP TABLE requests_{old_days[0]}")
+    await purge.run(database, 30)
+    found = {row.day: row.whole for row in await database.run("partitions")}
+    assert found[tomorrow]
+    assert not set(old_days) & set(found)
+
+
+async def test_a_day_that_somebody_reads_holds_up_neither_them_nor_the_rest(
+    database: Database, accept: Accept, new_job: MakeJob, old_days: list[str]
+) -> None:
+    await accept(new_job(key=IdempotencyKey("old", HASH)))
+    await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours'")
+    read, unread = old_days
+    async with database.transaction() as reader:
+        await reader.execute(f"LOCK TABLE results_{read} IN ACCESS SHARE MODE".encode())
+        async with asyncio.timeout(20):  # less than the statement timeout
+            assert await purge.run(database, 30) == 1
+    found = {row.day: row.whole for row in await database.run("partitions")}
+    assert found[read]
+    assert unread not in found
+
+
+async def test_a_day_is_made_for_both_tables_or_neither(database: Database) -> None:
+    much_later = NOW + timedelta(days=60)
+    await rows(database, "INSERT INTO results (job_id) VALUES (%s)", ids.floor(much_later.timestamp()))
+    await purge.run(database, 365, much_later)
+    assert f"{much_later:%Y%m%d}" not in await partitions(database)
 
 
 async def test_a_day_that_is_over_goes_with_its_partitions(
