@@ -3,15 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 from jobs import ids
 
 DAYS_AHEAD = 14
 _LOCK = 0x10_4A_01
 """The advisory lock under which one process migrates while the others wait."""
+_log = structlog.get_logger()
 
 
 def folder() -> Path:
@@ -36,10 +39,17 @@ def upgrade(url: str) -> None:
 
 
 def make_partitions(connection: Connection, now: datetime) -> None:
-    """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now."""
+    """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now.
+
+    A day whose rows already lie in a default partition stays there.
+    """
     for day in days_ahead(now):
-        for statement in partitions(day):
-            connection.execute(text(statement))
+        try:
+            with connection.begin_nested():
+                for statement in partitions(day):
+                    connection.execute(text(statement))
+        except IntegrityError as error:
+            _log.warning("a day's partitions could not be made", day=f"{day:%Y%m%d}", error=str(error.orig))
 
 
 def days_ahead(now: datetime) -> list[datetime]:

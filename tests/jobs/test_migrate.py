@@ -97,6 +97,21 @@ def test_making_partitions_again_adds_the_days_that_are_missing(engine: Engine) 
     assert len(partitions(engine, "requests") - before) == 3
 
 
+async def test_a_day_whose_rows_lie_in_the_default_partition_stops_no_migration(
+    engine: Engine, database_url: str, database: Database
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    day = f"{tomorrow:%Y%m%d}"
+    for table in ("requests", "results"):
+        for offset in (1, 2):
+            await rows(database, f"DROP TABLE {table}_{datetime.now(UTC) + timedelta(days=offset):%Y%m%d}")
+    await rows(database, "INSERT INTO results (job_id) VALUES (%s)", ids.floor(tomorrow.timestamp()))
+    migrate.upgrade(database_url)
+    assert f"requests_{day}" not in partitions(engine, "requests")
+    for table in ("requests", "results"):
+        assert len(partitions(engine, table)) == migrate.DAYS_AHEAD + 2
+
+
 async def test_a_body_lies_in_the_partition_of_its_ids_day(
     database: Database, accept: Accept, new_job: MakeJob
 ) -> None:
