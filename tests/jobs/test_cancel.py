@@ -114,6 +114,13 @@ async def test_a_retired_models_queue_ends_with_a_reason(
     waiting = await accept(new_job(), new_job(tier=Tier.BATCH), new_job(tier=Tier.SUSPECT))
     other = await value(database, "INSERT INTO models (name, queue, registration) VALUES ('n', 'n', '{}') RETURNING id")
     [elsewhere] = await accept(new_job(model_id=other))
+    blocked = waiting[0]
+    await rows(database, "UPDATE jobs SET blocked_on = %s WHERE id = %s", running, blocked)
+    await rows(
+        database,
+        "UPDATE flows SET queued = queued - 1, open = queued > 1 WHERE id = (SELECT flow_id FROM jobs WHERE id = %s)",
+        blocked,
+    )
     assert sorted(await retire(database, model_id)) == sorted(waiting)
     assert await retire(database, model_id) == []
     assert await statuses(database, [running, elsewhere]) == [Status.IN_PROGRESS, Status.QUEUED]

@@ -49,3 +49,6 @@ async def test_the_hot_statements_find_jobs_by_index(
         assert "Seq Scan" not in found, f"{name}:\n{found}"
     assert "jobs_queued" in await plan(database, "claim")
     assert "Seq Scan" not in await plan(database, "claim")
+    retired = await plan(database, "retire_due")
+    assert "jobs_queued" in retired and "jobs_blocked" in retired, retired
+    assert "jobs_pkey" not in retired and "Seq Scan" not in retired, retired
