@@ -7,12 +7,12 @@ WITH gone AS MATERIALIZED (
     FOR UPDATE SKIP LOCKED
 ),
 requests_gone AS (
-    DELETE FROM requests WHERE job_id IN (SELECT id FROM gone) AND job_id < CAST(:bound AS uuid)
+    DELETE FROM requests WHERE job_id = ANY(ARRAY(SELECT id FROM gone)) AND job_id < CAST(:bound AS uuid)
 ),
 results_gone AS (
-    DELETE FROM results WHERE job_id IN (SELECT id FROM gone) AND job_id < CAST(:bound AS uuid)
+    DELETE FROM results WHERE job_id = ANY(ARRAY(SELECT id FROM gone)) AND job_id < CAST(:bound AS uuid)
 ),
 details_gone AS (
-    DELETE FROM details WHERE job_id IN (SELECT id FROM gone)
+    DELETE FROM details WHERE job_id = ANY(ARRAY(SELECT id FROM gone))
 )
-DELETE FROM jobs WHERE id IN (SELECT id FROM gone) RETURNING id
+DELETE FROM jobs WHERE id = ANY(ARRAY(SELECT id FROM gone)) RETURNING id

@@ -49,6 +49,8 @@ async def test_the_hot_statements_find_jobs_by_index(
         assert "Seq Scan" not in found, f"{name}:\n{found}"
     assert "jobs_queued" in await plan(database, "claim")
     assert "Seq Scan" not in await plan(database, "claim")
+    purged = await plan(database, "purge_jobs")
+    assert "Hash" not in purged and "Merge" not in purged and "Seq Scan" not in purged, purged
     retired = await plan(database, "retire_due")
     assert "jobs_queued" in retired and "jobs_blocked" in retired, retired
     assert "jobs_pkey" not in retired and "Seq Scan" not in retired, retired
