@@ -1,9 +1,13 @@
 """The hot statements reach their rows by the right index, whatever the statistics were when they were planned."""
 
 import re
+from typing import Any
+from uuid import UUID
 
 import pytest
+from sqlalchemy import event
 
+from jobs import read
 from jobs.database import Database, statement
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows
@@ -25,6 +29,40 @@ async def plan(database: Database, name: str) -> str:
         lines = await (await connection.execute(asked.encode())).fetchall()
         await connection.execute("DEALLOCATE it")
     return "\n".join(line for (line,) in lines)
+
+
+async def plan_of_page(database: Database, **asked: Any) -> str:
+    """How the server finds a page of jobs."""
+    sent: list[tuple[str, Any]] = []
+
+    def note(connection: object, cursor: object, text: str, parameters: Any, *_: object) -> None:
+        sent.append((text, parameters))
+
+    event.listen(database.engine.sync_engine, "before_cursor_execute", note)
+    await read.page(database, 1, limit=20, **asked)
+    event.remove(database.engine.sync_engine, "before_cursor_execute", note)
+    [(text, parameters)] = sent
+    async with database.transaction() as connection:
+        lines = await (await connection.execute(f"EXPLAIN (COSTS OFF) {text}".encode(), parameters)).fetchall()
+    return "\n".join(line for (line,) in lines)
+
+
+@pytest.mark.parametrize("after", [None, UUID(int=2**128 - 1)])
+async def test_a_page_of_rarely_tagged_jobs_looks_at_few(
+    after: UUID | None, database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    await accept(*(new_job(metadata={"team": "x", "run": str(number // 10)}) for number in range(1000)))
+    await rows(
+        database,
+        "INSERT INTO jobs (id, flow_id, tenant_id, cost, tier, timeout_s, place)"
+        " SELECT gen_random_uuid(), 1, 1, 1, 0, 60, '' FROM generate_series(1, 50000)",
+    )
+    await rows(database, 'INSERT INTO details SELECT id, \'{"team": "x"}\' FROM jobs ON CONFLICT DO NOTHING')
+    await rows(database, "ANALYZE")
+    found = await plan_of_page(database, metadata={"run": "7"}, after=after)
+    assert "details_metadata" in found, found
+    assert re.search(r"Index Cond: .*\bid = ANY", found), found
+    assert "Seq Scan" not in found, found
 
 
 STATISTICS = {
