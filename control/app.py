@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 from celery.worker import state
 
-from control import abandon, expire, purge, reconcile, rescue
+from control import abandon, expire, forget, purge, reconcile, rescue
 from control.timetable import Chore, Timetable
 from jobs import logs, metrics, tickets
 from jobs.broker import make_app
@@ -21,6 +21,7 @@ from jobs.settings import Settings
 from jobs.tickets import Publisher
 from jobs.wake import Announcer
 
+_FORGET_SECONDS: Final = 60
 _PURGE_SECONDS: Final = 600
 _log = structlog.get_logger()
 
@@ -42,7 +43,7 @@ class Control:
         self._publisher.start()
         announcer = Announcer(self._redis_url, settings.redis_prefix)
         # A chore has a connection for its lock and one to work on.
-        database = Database(self._database_url, pool_size=max(settings.pool_size, 10))
+        database = Database(self._database_url, pool_size=max(settings.pool_size, 12))
         catalog = Catalog(database)
         try:
             self._timetable = Timetable(database, self._chores(database, catalog, announcer))
@@ -79,6 +80,7 @@ class Control:
             Chore("rescue", soon, rescues),
             Chore("expire", seconds, lambda: expire.run(database, announce)),
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
+            Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
         ]
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from jobs import ids, migrate, repeats
+from jobs import ids, migrate
 from jobs.database import Database
 
 _DAY = timedelta(days=1)
@@ -16,7 +16,7 @@ _log = structlog.get_logger()
 
 async def run(database: Database, keep_days: int, now: datetime | None = None) -> int:
     """Make partitions ahead; remove jobs made more than `keep_days` days ago that have ended, with their bodies, and
-    idempotency keys, answered repeats and lost workers past their time. How many rows went, dropped bodies aside.
+    idempotency keys and lost workers past their time. How many rows went, dropped bodies aside.
 
     What fails is logged and left to the next round, and the rest is done.
 
@@ -32,9 +32,6 @@ async def run(database: Database, keep_days: int, now: datetime | None = None) -
         await _drop_days(database, first_kept)
     gone = await _until_none(database, "purge_jobs", bound=ids.floor(first_kept.timestamp()))
     gone += await _until_none(database, "purge_keys")
-    with _holding_up_no_other("repeats"):
-        while forgotten := await repeats.forget(database):
-            gone += forgotten
     with _holding_up_no_other("purge_workers"):
         gone += len(await database.run("purge_workers"))
     return gone

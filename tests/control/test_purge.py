@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from control import purge
-from jobs import cancel, ids, lease, repeats
+from jobs import cancel, ids, lease
 from jobs.database import Database
 from jobs.migrate import DAYS_AHEAD
 from jobs.records import IdempotencyKey
@@ -129,15 +129,6 @@ async def test_idempotency_keys_are_kept_a_day(database: Database, accept: Accep
     await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'old'")
     assert await purge.run(database, 30) == 1
     assert await value(database, "SELECT array_agg(key) FROM idempotency") == ["new"]
-
-
-async def test_answered_repeats_are_forgotten(database: Database, accept: Accept, new_job: MakeJob) -> None:
-    ended, waiting = await accept(*(new_job(repeat_hash=HASH) for _ in range(2)))
-    await cancel.cancel(database, [ended])
-    await rows(database, "UPDATE jobs SET finished_at = now() - interval '1 hour' WHERE id = %s", ended)
-    await purge.run(database, 30)
-    assert await repeats.attach(database, 1, HASH, 1) == waiting
-    assert await repeats.attach(database, 1, HASH, 1) is None
 
 
 async def test_workers_that_went_long_ago_are_forgotten(database: Database, worker: UUID) -> None:
