@@ -32,6 +32,7 @@ def uvicorn(factory: str, port: int) -> None:
         interface="asgi3",  # of a bound method uvicorn thinks otherwise
         lifespan="off",
         access_log=False,
+        timeout_keep_alive=75,
         log_level="warning",
     )
 
