@@ -31,10 +31,12 @@ def chat(sdk: OpenAI, **more: Any) -> ChatCompletion:
 
 
 @pytest.fixture(scope="module")
-def no_blanks(stack: Stack) -> dict[str, int]:
-    """The bias against blanks without which random weights fill the room between two braces with them for ever."""
-    vocabulary = json.loads((stack.model / "tokenizer.json").read_text())["model"]["vocab"]
-    return {str(number): -100 for token, number in vocabulary.items() if set(token) <= set("ĠĊĉ")}
+def to_the_point(stack: Stack) -> dict[str, int]:
+    """The bias without which random weights fill the room between two braces with blanks for ever, and, asked for one
+    tool call or more, never end."""
+    tokens = json.loads((stack.model / "tokenizer.json").read_text())
+    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉ")}
+    return blanks | {str(token["id"]): 100 for token in tokens["added_tokens"] if token["content"] == tiny_model.END}
 
 
 def test_a_chat(sdk: OpenAI) -> None:
@@ -77,15 +79,15 @@ def test_several_choices_with_logprobs(sdk: OpenAI) -> None:
         assert [len(token.top_logprobs) for token in choice.logprobs.content] == [2] * 4
 
 
-def test_an_answer_by_a_json_schema(sdk: OpenAI, no_blanks: dict[str, int]) -> None:
+def test_an_answer_by_a_json_schema(sdk: OpenAI, to_the_point: dict[str, int]) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "colour", "strict": True, "schema": COLOUR}}
-    answer = chat(sdk, max_tokens=50, response_format=form, logit_bias=no_blanks)
+    answer = chat(sdk, max_tokens=50, response_format=form, logit_bias=to_the_point)
     assert json.loads(answer.choices[0].message.content or "")["colour"] in ("red", "blue")
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "paint"}}])
-def test_a_tool_is_called(sdk: OpenAI, no_blanks: dict[str, int], choice: object) -> None:
-    answer = chat(sdk, max_tokens=100, tools=[PAINT], tool_choice=choice, logit_bias=no_blanks)
+def test_a_tool_is_called(sdk: OpenAI, to_the_point: dict[str, int], choice: object) -> None:
+    answer = chat(sdk, max_tokens=100, tools=[PAINT], tool_choice=choice, logit_bias=to_the_point)
     assert answer.choices[0].message.tool_calls
     call = answer.choices[0].message.tool_calls[0]
     assert call.type == "function"
