@@ -249,4 +249,5 @@ def _trim(app: Any) -> None:
 
     needless = (CORSMiddleware, PrometheusInstrumentatorMiddleware)
     app.user_middleware[:] = [middleware for middleware in app.user_middleware if middleware.cls not in needless]
+    app.middleware_stack = None  # it has been built already; the first request builds it anew
     app.router.routes.sort(key=lambda route: getattr(route, "path", None) not in INFERENCE)
