@@ -13,6 +13,8 @@ from jobs.settings import Settings
 TASK: Final = "longhaul.take"
 """The task that a ticket calls. It has no arguments: which jobs are meant is decided when a worker claims."""
 JOBS_PER_TICKET: Final = 16
+_GATHER_SECONDS: Final = 0.005
+"""One job alone is announced at once; those that come right after it, together."""
 _PAUSE_SECONDS: Final = 0.5
 """After a failure, so that a dead Redis costs little."""
 _log = structlog.get_logger()
@@ -60,9 +62,10 @@ class Publisher:
             self._news.clear()
             with self._lock:
                 waiting, self._waiting = self._waiting, {}
-            if waiting and not self._sent(waiting):
+            sent = not waiting or self._sent(waiting)
+            if not sent:
                 metrics.TICKETS_LOST.inc(len(waiting))
-                self._ended.wait(_PAUSE_SECONDS)
+            self._ended.wait(_GATHER_SECONDS if sent else _PAUSE_SECONDS)
             if self._ended.is_set() and not self._waiting:
                 self._disconnect()
                 return

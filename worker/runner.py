@@ -23,6 +23,7 @@ from worker.engines import Engine, EngineDead
 from worker.slots import Slots
 
 _POLL_SECONDS: Final = 1.0
+_GATHER_SECONDS: Final = 0.02
 _BACKLOG: Final = 1000
 """So many results may wait for the database before the worker stops claiming."""
 _SUSPECTS_PATIENCE_SECONDS: Final = 30.0
@@ -77,6 +78,7 @@ class Runner:
                 await self._hand_back()
                 if self._slots.free and self._may_claim():
                     await self._fill()
+                    await self._gather()
             except Exception as error:
                 away = isinstance(error, (SQLAlchemyError, OSError, TimeoutError))
                 _log.warning("cannot claim", error=str(error), exc_info=not away)
@@ -185,6 +187,11 @@ class Runner:
             self._start(jobs)
             claimed += len(jobs)
         self._slots.claimed(more=claimed >= free or sum(waiting.values()) > claimed)
+
+    async def _gather(self) -> None:
+        """Beside a busy engine, whose next step is some milliseconds away, let jobs come together for the next claim."""
+        if self.running * 2 >= self._slots.size:
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _serve_suspects(self) -> bool:
         """Run the next few suspects with nothing beside them, if it is their turn and ours; whether we did."""
