@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -22,8 +23,16 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
     quick = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "64MB"}
     server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"), quick)
     migrate.upgrade(server.start())
+    _keep_few_partitions(server.url)
     yield server
     server.stop(immediate=True)
+
+
+def _keep_few_partitions(url: str) -> None:
+    """Leave yesterday's, today's and tomorrow's: each test copies the files of them all."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        for day in migrate.days_ahead(datetime.now(UTC))[3:]:
+            connection.execute(f"DROP TABLE requests_{day:%Y%m%d}, results_{day:%Y%m%d}".encode())
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ def empty_url(postgres: EmbeddedPostgres) -> Iterator[str]:
 
 @pytest.fixture
 def engine(database_url: str) -> Iterator[Engine]:
+    migrate.upgrade(database_url)  # the copy has the partitions of a few days only
     engine = create_engine(database_url)
     yield engine
     engine.dispose()
