@@ -1,4 +1,4 @@
-"""Errors on the wire: the status of each kind and OpenAI's envelope, for whatever went wrong."""
+"""Whatever went wrong, as a response with OpenAI's envelope and headers that tell whether to repeat."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -12,52 +12,10 @@ from starlette.exceptions import HTTPException
 
 from api.payload import JsonResponse
 from jobs.database import is_connection_lost
-from jobs.errors import (
-    BadRequest,
-    Conflict,
-    LonghaulError,
-    NotFound,
-    TooLarge,
-    TooMany,
-    Unauthorized,
-    Unavailable,
-    Unprocessable,
-    UpstreamLost,
-    WrongContentType,
-)
-from jobs.records import Json
+from jobs.error_response import body_of, status_of
+from jobs.errors import BadRequest, LonghaulError, NotFound, Unavailable, UpstreamLost
 
-_STATUS: Final[Mapping[type[LonghaulError], int]] = {
-    Unprocessable: 422,
-    TooLarge: 413,
-    WrongContentType: 415,
-    BadRequest: 400,
-    Unauthorized: 401,
-    NotFound: 404,
-    Conflict: 409,
-    TooMany: 429,
-    Unavailable: 503,
-    UpstreamLost: 500,
-}
 _RETRY_AFTER_SECONDS: Final = 1
-_ANTHROPIC: Final = "/v1/messages"
-_ANTHROPIC_TYPES: Final = {
-    401: "authentication_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    503: "overloaded_error",
-}
-
-
-def status_of(error: LonghaulError) -> int:
-    """The HTTP status of an error."""
-    return next(status for kind, status in _STATUS.items() if isinstance(error, kind))
-
-
-def fields(error: LonghaulError) -> Json:
-    """What stands inside `error` on the wire."""
-    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
 
 
 def response(
@@ -72,12 +30,7 @@ def response(
     The SDK repeats every 409 by itself, which would change nothing.
     """
     status = status or status_of(error)
-    content: Json = {"error": fields(error), **more}
-    if request.url.path.startswith(_ANTHROPIC):
-        content["type"] = "error"
-        content["error"]["type"] = _ANTHROPIC_TYPES.get(
-            status, "api_error" if status >= 500 else "invalid_request_error"
-        )
+    content = {**body_of(error, request.url.path, status), **more}
     own = dict(headers or {})
     if status in (429, 503):
         own.setdefault("retry-after", str(_RETRY_AFTER_SECONDS))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from api import payload
-from jobs import ids
+from jobs import ids, payload
 from jobs.backlog import Lane
 from jobs.read import Position
 from jobs.records import JobView, Json, Model, NewJob, Usage

@@ -17,18 +17,20 @@ Limit: TypeAlias = Annotated[int, Query(ge=1, le=MOST)]
 Order: TypeAlias = Literal["asc", "desc"]
 
 
-def cursor(after: str | None) -> UUID | None:
-    """The job id that a page begins behind.
+def cursor(after: str | None, prefix: str = "job_") -> UUID | None:
+    """The id, of the kind that begins with `prefix`, that a page begins behind.
 
     Raises:
-        BadRequest: it is no job id.
+        BadRequest: it is none.
     """
     if after is None:
         return None
     try:
-        return ids.parse_job_id(after)
+        return ids.parse(prefix, after, "")
     except NotFound:
-        raise BadRequest(f"Invalid 'after': '{after}' is no job id.", param="after", code="invalid_value") from None
+        kind = prefix.rstrip("_-")
+        message = f"Invalid 'after': '{after:.100}' is no {kind} id."
+        raise BadRequest(message, param="after", code="invalid_value") from None
 
 
 def page(rows: Sequence[Row], limit: int, shown: Callable[[Row], Json]) -> Json:

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from api.admission import Admission
 from jobs import cancel
 from jobs.accept import Acceptor
+from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
 from jobs.catalog import Catalog
 from jobs.database import Database

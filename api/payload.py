@@ -1,12 +1,12 @@
 """JSON on the wire: a request's body, its type by header and its size while it comes in; and a response's."""
 
-import json
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from jobs.errors import BadRequest, TooLarge, WrongContentType
+from jobs.errors import TooLarge, WrongContentType
+from jobs.payload import write
 
 _MOST_STRUCTURE: Final = 1_000_000
 """Each value in JSON has a comma or bracket of its own. Reading so many takes a second, in which all others wait."""
@@ -47,34 +47,6 @@ async def read(request: Request, limit: int) -> bytes:
             return whole
 
 
-def parse(body: bytes) -> Any:
-    """The JSON value of a body in UTF-8. Lone surrogates and NUL are the engine's business; NaN is no JSON.
-
-    Raises:
-        BadRequest: it is no JSON, or nested too deeply.
-    """
-    try:
-        return decode(body)
-    except RecursionError:
-        raise BadRequest("The request body is nested too deeply.", code="invalid_json") from None
-    except ValueError as error:
-        message = f"We could not parse the JSON body of your request: {error}."
-        raise BadRequest(message, code="invalid_json") from None
-
-
-def decode(body: bytes) -> Any:
-    """The same, but raises ValueError or RecursionError."""
-    return _DECODER.decode(body.decode("utf-8", "surrogatepass"))
-
-
-def write(value: Any) -> bytes:
-    """A JSON value as bytes."""
-    try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()  # escaped, lone surrogates survive
-
-
 class JsonResponse(Response):
     """A response that can hold whatever a request could: Starlette's own fails on lone surrogates."""
 
@@ -89,10 +61,3 @@ def _refuse_crowds(body: bytes) -> None:
     if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_STRUCTURE:
         message = f"The request body has more than {_MOST_STRUCTURE} commas and opening brackets. Send it in parts."
         raise TooLarge(message, code="request_too_large")
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not JSON")
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)

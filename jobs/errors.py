@@ -1,4 +1,4 @@
-"""What may go wrong for a caller, free of HTTP: `api/envelope.py` gives each its status.
+"""What may go wrong for a caller, free of HTTP: `jobs/error_response.py` gives each its status.
 
 LonghaulError
 ├── BadRequest            the request itself is at fault

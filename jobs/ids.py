@@ -8,7 +8,7 @@ from uuid import UUID
 
 from jobs.errors import NotFound
 
-_JOB_ID = re.compile(r"job_[0-9a-f]{32}")
+_HEX = re.compile(r"[0-9a-f]{32}")
 
 
 _latest = (0, 0)
@@ -47,12 +47,31 @@ def job_id(value: UUID) -> str:
     return f"job_{value.hex}"
 
 
+def file_id(value: UUID) -> str:
+    """The public spelling of a file's id: `file-` and 32 hex digits."""
+    return f"file-{value.hex}"
+
+
+def batch_id(value: UUID) -> str:
+    """The public spelling of a batch's id: `batch_` and 32 hex digits."""
+    return f"batch_{value.hex}"
+
+
 def parse_job_id(text: str) -> UUID:
     """The UUID in a public job id.
 
     Raises:
         NotFound: it is no job id, so no such job exists.
     """
-    if _JOB_ID.fullmatch(text):
-        return UUID(hex=text[4:])
-    raise NotFound(f"No job found with id '{text}'.", param="id")
+    return parse("job_", text, f"No job found with id '{text}'.")
+
+
+def parse(prefix: str, text: str, missing: str) -> UUID:
+    """The UUID in a public id that begins with `prefix`.
+
+    Raises:
+        NotFound: it is no such id, so nothing has it; `missing` says so.
+    """
+    if text.startswith(prefix) and _HEX.fullmatch(text, len(prefix)):
+        return UUID(hex=text[len(prefix) :])
+    raise NotFound(missing, param="id")

@@ -3,10 +3,12 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import answers, auth, exchange, parts, payload, prefer, terms
-from api.admission import Submit, multipart_refused
+from api import answers, auth, exchange, parts, payload, prefer
+from jobs.admission import terms
+from jobs.admission.admit import Submit, multipart_refused
 from jobs.endpoints import INFERENCE, MULTIPART
 from jobs.errors import BadRequest
+from jobs.payload import parse
 
 
 def install(app: FastAPI) -> None:
@@ -28,7 +30,7 @@ async def create(request: Request) -> Response:
         tenant=tenant,
         endpoint=request.scope["path"],
         raw=raw,
-        body=payload.parse(raw),
+        body=parse(raw),
         waited=not preference.respond_async,
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
     )

@@ -9,12 +9,14 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api import answers, auth, envelope, exchange, objects, paging, parameters, parts, payload, terms
-from api.admission import Submit, allowed
+from api import answers, auth, envelope, exchange, objects, paging, parts, payload
 from api.parts import Parts
 from api.payload import JsonResponse
-from jobs import ids, read
+from jobs import error_response, ids, read
+from jobs.admission import parameters, terms
+from jobs.admission.admit import Submit, allowed
 from jobs.errors import BadRequest, Conflict, LonghaulError, NotFound
+from jobs.payload import parse, write
 from jobs.records import Json, NewJob, Tenant
 from jobs.states import Status
 
@@ -35,7 +37,7 @@ async def submit(request: Request, tenant: Caller) -> Response:
     """One job, or an array of them: all or nothing."""
     here = parts.of(request)
     raw = await payload.read(request, here.settings.body_limit_bytes)
-    value = payload.parse(raw)
+    value = parse(raw)
     if isinstance(value, list):
         return await _submit_all(here, request, tenant, value)
     job = await _admit(here, tenant, value, exchange.id_of(request), request.headers.get("idempotency-key"))
@@ -141,7 +143,7 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
             error.param = str(index) if error.param is None else f"{index}.{error.param}"
             faults.append((index, error))
     if faults:
-        errors = [{"index": index, **envelope.fields(error)} for index, error in faults]
+        errors = [{"index": index, **error_response.fields(error)} for index, error in faults]
         return envelope.response(request, faults[0][1], errors=errors)
     accepted = await here.acceptor.accept_all(jobs)
     data = [await answers.accepted_object(here, job, one.id) for job, one in zip(jobs, accepted, strict=True)]
@@ -168,7 +170,7 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
         id=identity,
         tenant=tenant,
         endpoint=endpoint,
-        raw=payload.write(item["body"]),
+        raw=write(item["body"]),
         body=item["body"],
         waited=False,
         key=key or terms.idempotency_key(header, "Idempotency-Key"),

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from api.forms import Form, compile_form
-from api.parameters import (
+from jobs.admission.forms import Form, compile_form
+from jobs.admission.parameters import (
     CHAT,
     COMPLETIONS,
     COUNT_TOKENS,

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
-from api.narrow import Offsets, restored
+from jobs.admission.narrow import Offsets, restored
 from jobs.errors import BadRequest
 
 Leaves: TypeAlias = list[ValidationError]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from api import parameters
+from jobs.admission import parameters
 from jobs.errors import BadRequest
 from jobs.records import Json, Tier
 

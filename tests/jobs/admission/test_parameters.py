@@ -9,8 +9,18 @@ from openai.types import embedding_create_params as embeddings
 from openai.types.chat import completion_create_params as chat
 from openai.types.responses import response_create_params as responses
 
-from api import parameters
-from api.parameters import CHAT, COMPLETIONS, DIALECT, HINTS, IMPOSSIBLE, KNOWN, RANGES, UNBUILT, refuse_strangers
+from jobs.admission import parameters
+from jobs.admission.parameters import (
+    CHAT,
+    COMPLETIONS,
+    DIALECT,
+    HINTS,
+    IMPOSSIBLE,
+    KNOWN,
+    RANGES,
+    UNBUILT,
+    refuse_strangers,
+)
 from jobs.endpoints import INFERENCE, STEERING
 from jobs.errors import BadRequest
 from jobs.records import Tier

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from api import media, parameters, payload, terms
-from api.forms import Form, compile_form
-from api.terms import Terms
-from jobs import ids
+from jobs import ids, payload
+from jobs.admission import media, parameters, terms
+from jobs.admission.forms import Form, compile_form
+from jobs.admission.terms import Terms
 from jobs.catalog import Catalog
 from jobs.endpoints import INFERENCE, MULTIPART, OURS
 from jobs.errors import BadRequest, NotFound

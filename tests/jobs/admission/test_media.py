@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.media import refuse_urls
+from jobs.admission.media import refuse_urls
 from jobs.errors import BadRequest
 
 URL = "https://example.com/x"

@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator, ValidationError
 
-from api.faults import explain
-from api.narrow import narrow
-from api.parameters import HINTS, RANGES
+from jobs.admission.faults import explain
+from jobs.admission.narrow import narrow
+from jobs.admission.parameters import HINTS, RANGES
 from jobs.errors import BadRequest
 from jobs.records import Json
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from api.forms import Form, compile_form
-from api.parameters import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
+from jobs.admission.forms import Form, compile_form
+from jobs.admission.parameters import CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES
 from jobs.errors import BadRequest
 from jobs.records import Json
 from tests.api import schemas
