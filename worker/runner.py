@@ -189,7 +189,7 @@ class Runner:
         self._slots.claimed(more=claimed >= free or sum(waiting.values()) > claimed)
 
     async def _gather(self) -> None:
-        """Beside a busy engine, whose next step is some milliseconds away, let jobs come together for the next claim."""
+        """Beside a busy engine, whose next step is milliseconds away, let jobs come together for the next claim."""
         if self.running * 2 >= self._slots.size:
             await asyncio.sleep(_GATHER_SECONDS)
 
