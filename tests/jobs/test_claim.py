@@ -1,5 +1,6 @@
 """Claiming: which jobs a free slot gets."""
 
+from collections import Counter
 from uuid import UUID, uuid4
 
 import pytest
@@ -90,6 +91,17 @@ async def test_one_claim_serves_flows_as_many_small_ones_would(
         await accept(*(new_job(id=job_id, tenant_id=tenant, cost=10) for job_id in in_order(12)))
     together = await claim(database, worker, model_id, Tier.DEFAULT, 16)
     assert [sum(job.tenant_id == tenant for job in together) for tenant in (1, 2, 3)] == [4, 4, 8]
+
+
+async def test_a_heavy_tenant_among_many_gets_its_whole_share_in_one_claim(
+    database: Database, accept: Accept, new_job: MakeJob, worker: UUID, model_id: int
+) -> None:
+    await rows(database, "UPDATE tenants SET weight = 100 WHERE id = 1")
+    await rows(database, "INSERT INTO tenants (name) SELECT 'light ' || n FROM generate_series(2, 21) n")
+    await accept(*(new_job(tenant_id=tenant, cost=1) for tenant in range(1, 22) for _ in range(30)))
+    first = await claim(database, worker, model_id, Tier.DEFAULT, 40)
+    assert Counter(job.tenant_id for job in first) == {1: 20} | dict.fromkeys(range(2, 22), 1)
+    await assert_counters_are_true(database)
 
 
 async def test_a_chat_does_not_wait_behind_its_own_tenants_asynchronous_jobs(
