@@ -1,7 +1,7 @@
 """What the routes work with: the connections of one API process, opened together and closed in reverse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,6 +12,8 @@ from jobs import cancel
 from jobs.accept import Acceptor
 from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
+from jobs.blobs import Blobs
+from jobs.broker import CONTROL_QUEUE
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.keys import Keyring
@@ -24,7 +26,10 @@ _TICKETS_PER_SLOT = 2
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`stopping` is set when the server begins to stop, while requests are still being answered."""
+    """`stopping` is set when the server begins to stop, while requests are still being answered.
+
+    `wake_control` has control look at once for what there is to do; it never blocks.
+    """
 
     settings: Settings
     database: Database
@@ -35,6 +40,8 @@ class Parts:
     backlog: Backlog
     announcer: Announcer
     waiters: Waiters
+    blobs: Blobs
+    wake_control: Callable[[], None]
     stopping: asyncio.Event
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
@@ -83,5 +90,7 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             backlog=Backlog(database),
             announcer=announcer,
             waiters=waiters,
+            blobs=Blobs(settings.blob_store),
+            wake_control=lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
             stopping=stopping,
         )

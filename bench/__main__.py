@@ -13,7 +13,7 @@ from typing import Final
 
 from bench.figure import FULL, QUICK, Figure, Scale, say, show
 
-FIGURES: Final = ("batch", "latency", "serve", "submit", "pipeline", "memory", "gpu")
+FIGURES: Final = ("batch", "latency", "serve", "submit", "pipeline", "memory", "bulk", "gpu")
 LONG: Final = ("depth",)
 OTHERS: Final = ("order",)
 

@@ -32,6 +32,13 @@ def tiny(folder: Path) -> Served:
     )
 
 
+def narrow(folder: Path) -> Served:
+    """The tiny model with room for 65,536 tokens in its KV cache."""
+    model = str(tiny_model.build(folder / "tiny"))
+    cache = ["--num-gpu-blocks-override", "512", "--block-size", "128"]
+    return Served(["--model", model, "--enforce-eager", *_both(32, 2048), *cache], tiny(folder).environment)
+
+
 def real_size(folder: Path) -> Served:
     """A Llama of 8 billion random weights that vLLM makes up as it loads; its vocabulary is the tiny model's."""
     large = folder / "large"

@@ -11,6 +11,9 @@ from jobs.records import Json
 
 CHAT: Final = "/v1/chat/completions"
 
+WORDS: Final = re.findall(r"[A-Za-z]+", " ".join(topics[name] for name in sorted(topics)))
+"""English that every Python carries."""
+
 
 def chats(count: int, model: str, seed: int) -> list[Json]:
     """So many chats of 10 to 120 words that run for 16 to 96 tokens, whatever the model would rather say.
@@ -18,11 +21,10 @@ def chats(count: int, model: str, seed: int) -> list[Json]:
     No two share a beginning, so that requests of another seed find nothing in an engine's prefix cache.
     """
     chance = random.Random(seed)
-    words = re.findall(r"[A-Za-z]+", " ".join(topics[name] for name in sorted(topics)))
     return [
         {
             "model": model,
-            "messages": [{"role": "user", "content": " ".join(chance.choices(words, k=chance.randint(10, 120)))}],
+            "messages": [{"role": "user", "content": " ".join(chance.choices(WORDS, k=chance.randint(10, 120)))}],
             "max_tokens": chance.randint(16, 96),
             "ignore_eos": True,
         }

@@ -9,9 +9,11 @@ from typing import Final
 import structlog
 from celery.worker import state
 
-from control import abandon, expire, forget, purge, reconcile, rescue
+from control import abandon, deadlines, expire, finalise, forget, purge, reconcile, rescue, sweep
+from control.ingest import Ingest
 from control.timetable import Chore, Timetable
 from jobs import logs, metrics, tickets
+from jobs.blobs import Blobs
 from jobs.broker import make_app
 from jobs.catalog import Catalog
 from jobs.database import Database
@@ -23,6 +25,10 @@ from jobs.wake import Announcer
 
 _FORGET_SECONDS: Final = 60
 _PURGE_SECONDS: Final = 600
+_SWEEP_SECONDS: Final = 60
+_MOST_CHORES: Final = 12
+_LOOK_SECONDS: Final = 0.25
+"""Between two looks for batches that wait for control: a small batch takes no longer than its lines do."""
 _log = structlog.get_logger()
 
 
@@ -43,7 +49,7 @@ class Control:
         self._publisher.start()
         announcer = Announcer(self._redis_url, settings.redis_prefix)
         # A chore has a connection for its lock and one to work on.
-        database = Database(self._database_url, pool_size=max(settings.pool_size, 12))
+        database = Database(self._database_url, pool_size=max(settings.pool_size, 2 * _MOST_CHORES))
         catalog = Catalog(database)
         try:
             self._timetable = Timetable(database, self._chores(database, catalog, announcer))
@@ -64,6 +70,8 @@ class Control:
         soon = min(seconds, lease_seconds / 4)
         announce, abort = announcer.announce, announcer.abort
         publish = self._publish_by(catalog)
+        blobs = Blobs(self._settings.blob_store)
+        ingest = Ingest(database, blobs, catalog, self._settings, publish)
         watch = rescue.Watch(lease_seconds)
 
         async def tops_up() -> int:
@@ -81,7 +89,11 @@ class Control:
             Chore("expire", seconds, lambda: expire.run(database, announce)),
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
+            Chore("ingest", _LOOK_SECONDS, ingest.run, shared=True),
+            Chore("finalise", _LOOK_SECONDS, lambda: finalise.run(database, blobs), shared=True),
+            Chore("deadlines", seconds, lambda: deadlines.run(database, announce, abort)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
+            Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),
         ]
 
     def _publish_by(self, catalog: Catalog) -> Callable[[int, int], None]:

@@ -15,8 +15,8 @@ _log = structlog.get_logger()
 
 
 async def run(database: Database, keep_days: int, now: datetime | None = None) -> int:
-    """Make partitions ahead; remove jobs made more than `keep_days` days ago that have ended, with their bodies, and
-    idempotency keys and lost workers past their time. How many rows went, dropped bodies aside.
+    """Make partitions ahead; remove jobs and batches made more than `keep_days` days ago that have ended, with their
+    bodies, and idempotency keys and lost workers past their time. How many rows went, dropped bodies aside.
 
     What fails is logged and left to the next round, and the rest is done.
 
@@ -30,7 +30,11 @@ async def run(database: Database, keep_days: int, now: datetime | None = None) -
         await _make_days(database, now)
     with _holding_up_no_other("days that are over"):
         await _drop_days(database, first_kept)
-    gone = await _until_none(database, "purge_jobs", bound=ids.floor(first_kept.timestamp()))
+    bound = ids.floor(first_kept.timestamp())
+    gone = await _until_none(database, "purge_lines", bound=bound)
+    with _holding_up_no_other("purge_batches"):
+        gone += len(await database.run("purge_batches", bound=bound))
+    gone += await _until_none(database, "purge_jobs", bound=bound)
     gone += await _until_none(database, "purge_keys")
     with _holding_up_no_other("purge_workers"):
         gone += len(await database.run("purge_workers"))

@@ -19,11 +19,15 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """One chore: `run` does what there is to do and says how much it was; `seconds` is its period."""
+    """One chore: `run` does what there is to do and says how much it was; `seconds` is its period.
+
+    Several processes are at a `shared` one at the same time: it takes a lock for each thing that it does.
+    """
 
     name: str
     seconds: float
     run: Callable[[], Awaitable[int]]
+    shared: bool = False
 
 
 class Timetable:
@@ -47,8 +51,11 @@ class Timetable:
     async def do(self, chore: Chore) -> int | None:
         """One round of a chore; None if another process is at it. Raises nothing but a cancellation."""
         try:
-            async with _alone(self._database, chore.name) as alone:
-                done = await chore.run() if alone else None
+            if chore.shared:
+                done: int | None = await chore.run()
+            else:
+                async with _alone(self._database, chore.name) as alone:
+                    done = await chore.run() if alone else None
         except Exception as error:  # a chore that fails is tried again in its next round, and holds up no other
             metrics.CHORES.labels(chore.name, "failed").inc()
             lost = isinstance(error, Unavailable) or is_connection_lost(error)

@@ -160,7 +160,7 @@ async def _recognise(connection: Driver, submissions: Sequence[Submission]) -> l
     tenants, keys = [tenant for tenant, _ in names], [key for _, key in names]
     # Two statements: whoever took a key while we waited for its lock is seen only by a snapshot taken after.
     await fetch(connection, "keys_lock", tenants=tenants, keys=keys)
-    found = await fetch(connection, "keys_find", tenants=tenants, keys=keys)
+    found = await fetch(connection, "keys_find", kind="job", tenants=tenants, keys=keys)
     known: KnownKeys = {(row.tenant_id, row.key): (bytes(row.body_hash), row.object_id) for row in found}
     answers: list[list[Accepted] | Exception] = []
     taken: KnownKeys = {}
@@ -177,6 +177,7 @@ async def _recognise(connection: Driver, submissions: Sequence[Submission]) -> l
         await fetch(
             connection,
             "keys_take",
+            kind="job",
             tenants=[tenant for tenant, _ in taken],
             keys=[key for _, key in taken],
             hashes=[body_hash for body_hash, _ in taken.values()],

@@ -52,6 +52,16 @@ def file_id(value: UUID) -> str:
     return f"file-{value.hex}"
 
 
+def upload_id(value: UUID) -> str:
+    """The public spelling of an upload's id: `upload_` and 32 hex digits."""
+    return f"upload_{value.hex}"
+
+
+def part_id(value: UUID) -> str:
+    """The public spelling of the id of an upload's part: `part_` and 32 hex digits."""
+    return f"part_{value.hex}"
+
+
 def batch_id(value: UUID) -> str:
     """The public spelling of a batch's id: `batch_` and 32 hex digits."""
     return f"batch_{value.hex}"

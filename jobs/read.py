@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, and_, func, select
 
 from jobs import ids
 from jobs.database import Database, fetch
 from jobs.errors import Conflict, NotFound
 from jobs.records import JobView, Result, Tier, Usage
 from jobs.states import Status
-from jobs.tables import DETAILS, JOBS, REQUESTS, RESULTS
+from jobs.tables import DETAILS, JOBS, LINES, REQUESTS, RESULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ async def page(
     if model is not None:
         query = query.where(REQUESTS.c.model == model)
     if batch_id is not None:
-        query = query.where(DETAILS.c.batch_id == batch_id)
+        query = query.where(LINES.c.batch_id == batch_id)
     if metadata:
         # Their ids first: beside an order by id, a planner that expects many walks all of the tenant's jobs instead.
         tagged = select(DETAILS.c.job_id).where(DETAILS.c.metadata.contains(metadata))
@@ -174,11 +174,13 @@ def _view(*more: Any) -> Select[Any]:
         JOBS.outerjoin(REQUESTS, REQUESTS.c.job_id == JOBS.c.id)
         .outerjoin(RESULTS, RESULTS.c.job_id == JOBS.c.id)
         .outerjoin(DETAILS, DETAILS.c.job_id == JOBS.c.id)
+        .outerjoin(LINES, and_(LINES.c.job_id == JOBS.c.id, LINES.c.copy_of.is_(None)))
     )
     columns = [column for column in JOBS.c if column.name not in ("flow_id", "timeout_s")]
     columns += [column for column in RESULTS.c if column.name not in ("job_id", "body")]
     columns += [column for column in DETAILS.c if column.name != "job_id"]
-    return select(*columns, REQUESTS.c.endpoint, REQUESTS.c.model, *more).select_from(joined)
+    columns += [LINES.c.batch_id, LINES.c.custom_id, REQUESTS.c.endpoint, REQUESTS.c.model]
+    return select(*columns, *more).select_from(joined)
 
 
 def _job_view(row: Row[Any]) -> JobView:

@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from jobs.states import Status
+from jobs.states import BatchStatus, Status
 
 Json: TypeAlias = dict[str, Any]
 
@@ -196,3 +196,78 @@ class Model:
     slots: int
     bytes_per_token: float
     mean_output: dict[Tier, float]
+
+
+@dataclass(frozen=True, slots=True)
+class NewBatch:
+    """A batch as it was asked for. `window` in the client's spelling, such as `24h`; `endpoint` has been checked."""
+
+    id: UUID
+    tenant_id: int
+    endpoint: str
+    input_file_id: UUID
+    window: str
+    window_seconds: int
+    metadata: dict[str, str] | None = None
+    output_expires_seconds: int | None = None
+    retry_of: UUID | None = None
+    key: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch with everything the batch object shows. `ended` counts lines however they ended.
+
+    `errors` are what fails the file as a whole: `{code, message, param, line}` each. `usage` is known at its end.
+    """
+
+    id: UUID
+    tenant_id: int
+    endpoint: str
+    model: str | None
+    status: BatchStatus
+    ending: BatchStatus
+    errors: list[Json] | None
+    input_file_id: UUID
+    window: str
+    metadata: dict[str, str] | None
+    output_expires_seconds: int | None
+    retry_of: UUID | None
+    output_file_id: UUID | None
+    error_file_id: UUID | None
+    total: int
+    completed: int
+    failed: int
+    ended: int
+    usage: Usage | None
+    created_at: datetime
+    expires_at: datetime
+    in_progress_at: datetime | None
+    finalizing_at: datetime | None
+    completed_at: datetime | None
+    failed_at: datetime | None
+    expired_at: datetime | None
+    cancelling_at: datetime | None
+    cancelled_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a batch that has ended, with its response or the error that it has instead.
+
+    `ended` is the how-manieth of its batch it was to end. `copy_of` is the custom_id of the earlier line whose job
+    answers this one too. `request` only where it was asked for.
+    """
+
+    line: int
+    custom_id: str
+    job_id: UUID
+    ended: int
+    status: Status
+    copy_of: str | None
+    status_code: int | None
+    body: bytes | None
+    error_code: str | None
+    error_message: str | None
+    usage: Usage
+    request: bytes | None = None

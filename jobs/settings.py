@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         alias="LONGHAUL_REDIS_PREFIX",
         description="Keys and channels of this deployment begin with `{prefix}:`.",
     )
+    blob_url: str = Field(
+        "",
+        alias="BLOB_URL",
+        description="Where files lie: a folder, `s3://bucket/prefix`, `gs://...`, `az://...`; unset: `blobs` at home.",
+    )
     pool_size: int = Field(8, alias="LONGHAUL_POOL_SIZE", ge=2, description="Database connections of one process.")
 
     # API.
@@ -55,6 +60,12 @@ class Settings(BaseSettings):
     )
     body_limit_bytes: int = Field(
         32 * 2**20, alias="LONGHAUL_BODY_LIMIT", ge=1024, description="Largest request body, bytes."
+    )
+    file_limit_bytes: int = Field(
+        512 * 2**20, alias="LONGHAUL_FILE_LIMIT", ge=1024, description="Largest file that is no batch's input, bytes."
+    )
+    batch_file_limit_bytes: int = Field(
+        200 * 2**20, alias="LONGHAUL_BATCH_FILE_LIMIT", ge=1024, description="Largest input file of a batch, bytes."
     )
     media_urls: bool = Field(
         False,
@@ -77,6 +88,19 @@ class Settings(BaseSettings):
         default={"priority": 0.4, "default": 0.3, "flex": 0.1, "batch": 0.2},
         alias="LONGHAUL_SHARES",
         description="JSON object: each tier's share of all slots while others want them too.",
+    )
+
+    # Batches.
+    batch_line_limit: int = Field(
+        50_000, alias="LONGHAUL_BATCH_LINES", ge=1, description="Most requests in one batch; OpenAI has 50,000."
+    )
+    batch_mixed_models: bool = Field(
+        False, alias="LONGHAUL_BATCH_MIXED_MODELS", description="Allow requests for several models in one batch."
+    )
+    batch_deduplicate: bool = Field(
+        True,
+        alias="LONGHAUL_BATCH_DEDUPLICATE",
+        description="Run identical requests of a batch once, if temperature 0 or a seed makes their answers the same.",
     )
 
     # Worker.
@@ -111,6 +135,11 @@ class Settings(BaseSettings):
         "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."
     )
     log_level: str = Field("INFO", alias="LONGHAUL_LOG_LEVEL", description="Least severity that is logged.")
+
+    @property
+    def blob_store(self) -> str:
+        """The URL or folder of the blobs."""
+        return self.blob_url or str(self.home / "blobs")
 
     @field_validator("database_url")
     @classmethod

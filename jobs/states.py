@@ -40,3 +40,27 @@ EDGES: frozenset[tuple[Status, Status]] = frozenset(
     }
 )
 """Every change of status that a statement may make."""
+
+
+class BatchStatus(StrEnum):
+    """A batch's status, in OpenAI's words. The order is that of the database's enum type.
+
+    validating ──▶ in_progress ──▶ finalizing ──▶ completed
+        │               │              │
+        │               └──────────────┴──▶ expired: at the end of its window, with what was done
+        ├──▶ failed: by its input file alone, nothing ran
+        └──▶ cancelling ──▶ cancelled: from every state above but the last
+    """
+
+    VALIDATING = "validating"
+    FAILED = "failed"
+    IN_PROGRESS = "in_progress"
+    FINALIZING = "finalizing"
+    COMPLETED = "completed"
+    EXPIRED = "expired"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (BatchStatus.FAILED, BatchStatus.COMPLETED, BatchStatus.EXPIRED, BatchStatus.CANCELLED)

@@ -2,7 +2,19 @@
 
 from typing import Final
 
-from sqlalchemy import Column, DateTime, Enum, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Enum,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from jobs.states import Status
@@ -31,8 +43,15 @@ DETAILS: Final = Table(
     Column("metadata", JSONB),
     Column("service_tier", Text),
     Column("retry_of", Uuid),
-    Column("batch_id", Uuid),
+)
+LINES: Final = Table(
+    "lines",
+    metadata,
+    Column("batch_id", Uuid, primary_key=True),
+    Column("line", Integer, primary_key=True),
     Column("custom_id", Text),
+    Column("job_id", Uuid),
+    Column("copy_of", Integer),
 )
 REQUESTS: Final = Table(
     "requests",
@@ -54,4 +73,17 @@ RESULTS: Final = Table(
     Column("cached_tokens", Integer),
     Column("output_tokens", Integer),
     Column("reasoning_tokens", Integer),
+)
+FILES: Final = Table(
+    "files",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("tenant_id", Integer),
+    Column("purpose", Text),
+    Column("filename", Text),
+    Column("bytes", BigInteger),
+    Column("blob", Text),
+    Column("created_at", DateTime(timezone=True)),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("deleted_at", DateTime(timezone=True)),
 )

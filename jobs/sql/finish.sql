@@ -14,7 +14,7 @@ ended AS (
     SET status = o.status, finished_at = now(), worker_id = NULL
     FROM outcome o
     WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.worker_id IS NOT NULL
-    RETURNING jobs.id, jobs.flow_id, jobs.flags, false AS was_queued
+    RETURNING jobs.id, jobs.flow_id, jobs.flags, jobs.status, false AS was_queued
 ),
 stored AS (
     INSERT INTO results (job_id, status_code, body, error_code, error_message, input_tokens, cached_tokens, output_tokens,

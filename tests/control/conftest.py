@@ -6,9 +6,24 @@ from uuid import UUID
 
 import pytest
 
+from tests.control.batches import blobs, ingest, model, new_batch, published, worker_of_model
 from tests.jobs.conftest import accept, model_id, new_job, new_worker, outage, worker
 
-__all__ = ["accept", "ears", "model_id", "new_job", "new_worker", "outage", "worker"]
+__all__ = [
+    "accept",
+    "blobs",
+    "ears",
+    "ingest",
+    "model",
+    "model_id",
+    "new_batch",
+    "new_job",
+    "new_worker",
+    "outage",
+    "published",
+    "worker",
+    "worker_of_model",
+]
 
 
 @dataclass

@@ -6,11 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from control import purge
-from jobs import cancel, ids, lease
+from control import finalise, purge
+from control.ingest import Ingest
+from jobs import batches, cancel, ids, lease
+from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.migrate import DAYS_AHEAD
 from jobs.records import IdempotencyKey
+from tests.control.batches import MakeBatch, chat
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows, value
 
@@ -135,3 +138,16 @@ async def test_workers_that_went_long_ago_are_forgotten(database: Database, work
     assert await purge.run(database, 30) == 0
     await lease.end(database, worker)
     assert await purge.run(database, 30) == 1
+
+
+async def test_batches_go_with_their_lines_and_flows_once_they_have_ended(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs
+) -> None:
+    ended, running = await new_batch([chat("a")]), await new_batch([chat("b")])
+    await ingest.run()
+    await batches.cancel(database, 1, ended.id)
+    await finalise.run(database, blobs)
+    await purge.run(database, 30, NOW + timedelta(days=40))
+    assert [row.id for row in await rows(database, "SELECT id FROM batches")] == [running.id]
+    assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM lines")] == [running.id]
+    assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM flows")] == [running.id]

@@ -33,7 +33,7 @@ def test_every_setting_has_a_variable_of_its_own_and_says_what_it_is_for() -> No
     variables = [field.alias for field in fields]
     assert len(set(variables)) == len(variables)
     for field in fields:
-        assert field.alias in ("DATABASE_URL", "REDIS_URL") or str(field.alias).startswith("LONGHAUL_")
+        assert field.alias in ("DATABASE_URL", "REDIS_URL", "BLOB_URL") or str(field.alias).startswith("LONGHAUL_")
         assert field.description and field.description.endswith(".")
 
 

@@ -27,6 +27,9 @@ PARAMETERS: dict[str, Callable[[Any, UUID, int], list[dict[str, Any]]]] = {
     "cancel": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
     "expire": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
     "retire": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
+    "batch_stop": lambda job, worker, model: [
+        {"flows": [job.flow_id], "status": status} for status in (Status.CANCELLED, Status.EXPIRED)
+    ],
     "finish": lambda job, worker, model: [ending(job, status) for status in (Status.COMPLETED, Status.FAILED)],
 }
 """What each statement is run with, once for each entry, so that it would change the job if it may."""

@@ -1,0 +1,44 @@
+"""What a batch left undone, as the input of another."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from jobs import payload
+from jobs.database import Database
+from jobs.errors import BadRequest, Conflict
+from jobs.records import Batch
+from jobs.states import BatchStatus
+
+_PAGE: Final = 100
+
+
+def refuse(batch: Batch) -> None:
+    """Raises Conflict while a batch has not ended, or if none of its lines was ever accepted."""
+    if not batch.status.terminal:
+        raise Conflict(f"Cannot retry a batch with status '{batch.status}'.")
+    if batch.status is BatchStatus.FAILED:
+        raise Conflict("Cannot retry a batch whose input failed validation. Create one with a corrected input instead.")
+
+
+async def lines(database: Database, batch: Batch) -> AsyncIterator[bytes]:
+    """The failed, expired and cancelled lines of a batch as JSONL, a page at a time.
+
+    Raises:
+        BadRequest: there are none.
+        Conflict: a request is not kept any more; some pages may have come before.
+    """
+    after = 0
+    while rows := await database.run("batch_retry", batch=batch.id, after=after, limit=_PAGE):
+        for row in rows:
+            if row.body is None:
+                raise Conflict(f"Cannot retry the batch: the request of '{row.custom_id}' is not kept any more.")
+        # A body is JSON on one line as it is; reading it only to write it again would be for nothing.
+        yield b"".join(_line(batch.endpoint, row.custom_id, bytes(row.body)) for row in rows)
+        after = rows[-1].line
+    if not after:
+        raise BadRequest("The batch has nothing to retry: no line of it failed, expired or was cancelled.")
+
+
+def _line(endpoint: str, custom_id: str, body: bytes) -> bytes:
+    head = payload.write({"custom_id": custom_id, "method": "POST", "url": endpoint})
+    return b'%s,"body":%s}\n' % (head[:-1], body)

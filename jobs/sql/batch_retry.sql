@@ -1,0 +1,9 @@
+-- The lines of a batch that ended without success, in the order of its file, with their requests.
+SELECT l.line, l.custom_id, q.body
+FROM (
+    SELECT line, custom_id, job_id FROM lines
+    WHERE batch_id = :batch AND line > :after AND status IN ('failed', 'cancelled', 'expired')
+    ORDER BY line LIMIT :limit
+) l
+LEFT JOIN requests q ON q.job_id = l.job_id
+ORDER BY l.line

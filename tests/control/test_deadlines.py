@@ -1,0 +1,78 @@
+"""Batches and their windows."""
+
+from uuid import UUID
+
+from control import deadlines, finalise
+from control.ingest import Ingest
+from jobs import batches, claim
+from jobs.blobs import Blobs
+from jobs.database import Database
+from jobs.records import Model, Tier
+from jobs.states import BatchStatus
+from tests.control.batches import MakeBatch, chat
+from tests.control.conftest import Ears
+from tests.jobs.ledger import assert_counters_are_true, rows, value
+
+
+async def test_a_batch_that_is_over_keeps_what_was_done_and_expires(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, ears: Ears
+) -> None:
+    batch = await new_batch([chat(str(number)) for number in range(5)])
+    await ingest.run()
+    assert await deadlines.run(database, ears.announce, ears.abort) == 0
+    await rows(database, "UPDATE batches SET expires_at = now()")
+    assert await deadlines.run(database, ears.announce, ears.abort) == 5
+    assert len(ears.announced) == 5
+    await assert_counters_are_true(database)
+    await finalise.run(database, blobs)
+    batch = await batches.get(database, 1, batch.id)
+    assert (batch.status, batch.completed, batch.failed, batch.ended) == (BatchStatus.EXPIRED, 0, 0, 5)
+    assert batch.expired_at and batch.error_file_id and batch.output_file_id is None
+
+
+async def test_a_batch_that_is_over_before_it_was_read_expires(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, ears: Ears
+) -> None:
+    batch = await new_batch([chat("a")])
+    await rows(database, "UPDATE batches SET expires_at = now()")
+    await deadlines.run(database, ears.announce, ears.abort)
+    await ingest.run()
+    await finalise.run(database, blobs)
+    assert (await batches.get(database, 1, batch.id)).status == BatchStatus.EXPIRED
+
+
+async def test_what_still_runs_ten_minutes_later_is_aborted(
+    database: Database,
+    ingest: Ingest,
+    new_batch: MakeBatch,
+    blobs: Blobs,
+    ears: Ears,
+    worker_of_model: UUID,
+    model: Model,
+) -> None:
+    batch = await new_batch([chat("a"), chat("b")])
+    await ingest.run()
+    [running] = await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 1)
+    await batches.cancel(database, 1, batch.id)
+    assert await deadlines.run(database, ears.announce, ears.abort) == 0
+    await rows(database, "UPDATE batches SET cancelling_at = now() - interval '11 minutes'")
+    assert await deadlines.run(database, ears.announce, ears.abort) == 1
+    assert ears.aborted == [running.id]
+    assert await finalise.run(database, blobs) == 1
+    assert (await batches.get(database, 1, batch.id)).status == BatchStatus.CANCELLED
+
+
+async def test_a_batch_close_to_its_window_rises_in_tier(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, ears: Ears, worker_of_model: UUID, model: Model
+) -> None:
+    await new_batch([chat("a"), chat("b")])
+    await ingest.run()
+    await deadlines.run(database, ears.announce, ears.abort)
+    assert await value(database, "SELECT tier FROM flows") == Tier.BATCH
+    await rows(
+        database, "UPDATE batches SET created_at = now() - '23 h'::interval, expires_at = now() + '1 h'::interval"
+    )
+    assert await deadlines.run(database, ears.announce, ears.abort) == 1
+    claimed = await claim.claim(database, worker_of_model, model.id, Tier.DEFAULT, 10)
+    assert [job.tier for job in claimed] == [Tier.DEFAULT] * 2
+    await assert_counters_are_true(database)

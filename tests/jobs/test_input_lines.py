@@ -1,0 +1,77 @@
+"""Lines of input files: how they are told apart, found again and put in order."""
+
+import itertools
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from jobs import input_lines
+from jobs.input_lines import Seen
+
+
+async def chunks(data: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def split(data: bytes, size: int = 7, longest: int = 100) -> list[tuple[int, bytes | None]]:
+    return [line async for line in input_lines.split(chunks(data, size), longest)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+async def test_lines_are_whole_wherever_chunks_end(size: int) -> None:
+    assert await split(b"one\ntwo\nthree", size) == [(1, b"one"), (2, b"two"), (3, b"three")]
+
+
+async def test_blank_lines_count_and_are_left_out() -> None:
+    assert await split(b"\none\n  \r\n\ntwo\r\n") == [(2, b"one"), (5, b"two\r")]
+
+
+@pytest.mark.parametrize("size", [7, 1000])
+async def test_a_line_that_is_too_long_is_none_and_those_after_it_are_read(size: int) -> None:
+    assert await split(b"x" * 500 + b"\ntwo", size) == [(1, None), (2, b"two")]
+    assert await split(b"one\n" + b"x" * 500, size) == [(1, b"one"), (2, None)]
+
+
+def test_what_was_seen_is_found_by_its_number_among_many() -> None:
+    chance = random.Random(1)
+    digests = [chance.randbytes(16) for _ in range(20_000)]
+    seen = Seen()
+    assert [seen.add(digest) for digest in digests] == [None] * len(digests)
+    assert [seen.add(digest) for digest in digests] == list(range(len(digests)))
+
+
+def test_digests_that_begin_alike_are_told_apart() -> None:
+    seen = Seen()
+    same = b"12345678"
+    assert [seen.add(same + tail.encode() * 8) for tail in "abca"] == [None, None, None, 0]
+
+
+def chat(text: str) -> dict[str, object]:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def test_lines_with_a_beginning_in_common_stand_together_at_every_depth() -> None:
+    documents = [f"{number}" * 3000 for number in range(5)]
+    lines = [(d, part, q) for q in range(4) for part in range(3) for d in range(5)]
+    random.Random(2).shuffle(lines)
+    texts = {line: documents[line[0]] + f"part {line[1]}" * 1000 + f"question {line[2]}" for line in lines}
+    order = sorted(lines, key=lambda line: input_lines.place(chat(texts[line]), lines.index(line)))
+    groups = [line[:2] for line in order]
+    assert sum(before != after for before, after in itertools.pairwise(groups)) == 14
+    assert sum(before != after for before, after in itertools.pairwise(order) if before[0] != after[0]) == 4
+
+
+def test_lines_of_the_same_prompt_keep_the_order_of_the_file() -> None:
+    places = [input_lines.place(chat("hello"), line) for line in (1, 2, 300, 70_000)]
+    assert places == sorted(places)
+    assert {len(place) for place in places} == {24}
+
+
+@pytest.mark.parametrize(
+    ("body", "deterministic"),
+    [({"temperature": 0}, True), ({"seed": 0}, True), ({"temperature": 0.5}, False), ({}, False)],
+)
+def test_only_what_would_be_answered_the_same_is_deterministic(body: dict[str, object], deterministic: bool) -> None:
+    assert input_lines.is_deterministic(body) is deterministic
