@@ -2,13 +2,13 @@
 
 import re
 import time
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from api.objects import unix, usage_object
 from jobs import ids
 from jobs.errors import BadRequest, NotFound
-from jobs.records import Batch, Json, Usage
+from jobs.records import Batch, Json
 from jobs.states import BatchStatus
 
 NO_FILE: Final = UUID(int=0)
@@ -33,17 +33,17 @@ def batch(stored: Batch) -> Json:
         "status": stored.status,
         "output_file_id": None if stored.output_file_id is None else ids.file_id(stored.output_file_id),
         "error_file_id": None if stored.error_file_id is None else ids.file_id(stored.error_file_id),
-        "created_at": _unix(stored.created_at),
-        "in_progress_at": _unix(stored.in_progress_at),
-        "expires_at": _unix(stored.expires_at),
-        "finalizing_at": _unix(stored.finalizing_at),
-        "completed_at": _unix(stored.completed_at),
-        "failed_at": _unix(stored.failed_at),
-        "expired_at": _unix(stored.expired_at),
-        "cancelling_at": _unix(stored.cancelling_at),
-        "cancelled_at": _unix(stored.cancelled_at),
+        "created_at": unix(stored.created_at),
+        "in_progress_at": unix(stored.in_progress_at),
+        "expires_at": unix(stored.expires_at),
+        "finalizing_at": unix(stored.finalizing_at),
+        "completed_at": unix(stored.completed_at),
+        "failed_at": unix(stored.failed_at),
+        "expired_at": unix(stored.expired_at),
+        "cancelling_at": unix(stored.cancelling_at),
+        "cancelled_at": unix(stored.cancelled_at),
         "request_counts": {"total": stored.total, "completed": stored.completed, "failed": stored.failed},
-        "usage": None if stored.usage is None else _usage(stored.usage),
+        "usage": None if stored.usage is None else usage_object(stored.usage),
         "metadata": stored.metadata,
         "retry_of": None if stored.retry_of is None else ids.batch_id(stored.retry_of),
         "estimated_completion_at": _ends_at(stored),
@@ -110,17 +110,3 @@ def _ends_at(stored: Batch) -> int | None:
         return None
     now = time.time()
     return int(now + (stored.total - stored.ended) * max(0.0, now - stored.in_progress_at.timestamp()) / stored.ended)
-
-
-def _usage(usage: Usage) -> Json:
-    return {
-        "input_tokens": usage.input,
-        "input_tokens_details": {"cached_tokens": usage.cached},
-        "output_tokens": usage.output,
-        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "total_tokens": usage.input + usage.output,
-    }
-
-
-def _unix(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp())

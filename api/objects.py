@@ -73,15 +73,15 @@ def job(view: JobView, at: Place | None = None, with_body: bool = True) -> Json:
         "model": view.model,
         "service_tier": view.tier.name.lower(),
         "created_at": int(view.created_at.timestamp()),
-        "started_at": _unix(view.started_at),
-        "finished_at": _unix(view.finished_at),
-        "expires_at": _unix(view.expires_at),
+        "started_at": unix(view.started_at),
+        "finished_at": unix(view.finished_at),
+        "expires_at": unix(view.expires_at),
         "attempts": view.attempts,
         "queue": _queue(at),
         "batch_id": None if view.batch_id is None else f"batch_{view.batch_id.hex}",
         "custom_id": view.custom_id,
         "metadata": view.metadata,
-        "usage": None if view.usage is None or view.status_code is None else _usage(view.usage),
+        "usage": None if view.usage is None or view.status_code is None else usage_object(view.usage),
         "retry_of": None if view.retry_of is None else ids.job_id(view.retry_of),
         "response": _response(view, with_body),
         "error": _error(view),
@@ -141,7 +141,8 @@ def _error(view: JobView) -> Json | None:
     return None
 
 
-def _usage(usage: Usage) -> Json:
+def usage_object(usage: Usage) -> Json:
+    """Tokens as OpenAI's Responses and batches name them, whatever the endpoint."""
     return {
         "input_tokens": usage.input,
         "input_tokens_details": {"cached_tokens": usage.cached},
@@ -159,5 +160,6 @@ def _starts_at(tokens_ahead: int, tokens_per_second: float) -> int | None:
     return int(time.time() + tokens_ahead / tokens_per_second) if tokens_per_second > 0 else None
 
 
-def _unix(moment: datetime | None) -> int | None:
+def unix(moment: datetime | None) -> int | None:
+    """A moment in whole Unix seconds, as all of OpenAI's objects have it."""
     return None if moment is None else int(moment.timestamp())
