@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/ready
+CLIENTS := $(VENV)/clients/bin
 
 # A version manager's shim may be on the path and still not run, so each candidate is tried.
 PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3; do \
@@ -14,7 +15,7 @@ EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 CPU_TORCH := torch==2.13.0+cpu
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: help setup up demo test test-fast lint bench bench-long
+.PHONY: help setup up demo test test-fast test-clients lint bench bench-long
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -51,12 +52,17 @@ lint: setup ## style, types and import rules
 	@$(BIN)/lint-imports
 
 test: lint ## everything: lint, units, faults on real processes, real vLLM
-	@$(BIN)/pytest -q -n 2 --ignore=tests/faults --ignore=tests/end_to_end
+	@$(BIN)/pytest -q -n 2 --ignore=tests/faults --ignore=tests/end_to_end --ignore=tests/clients
 	@$(BIN)/pytest -q tests/faults
 	@$(BIN)/pytest -q tests/end_to_end
 
+test-clients: setup ## published clients of OpenAI's API, each in an environment of its own
+	@$(CLIENTS)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)/clients
+	@$(CLIENTS)/pip --disable-pip-version-check install -q openai-batch==0.3.4 httpx  # which it imports without asking for it
+	@LONGHAUL_TEST_CLIENTS=$(CLIENTS)/python $(BIN)/pytest -q tests/clients
+
 test-fast: setup ## units only, without what loads a model
-	@$(BIN)/pytest -q -n 2 -m 'not vllm' --ignore=tests/faults --ignore=tests/end_to_end
+	@$(BIN)/pytest -q -n 2 -m 'not vllm' --ignore=tests/faults --ignore=tests/end_to_end --ignore=tests/clients
 
 bench: setup ## measure, and print one table
 	@exec $(BIN)/python -m bench

@@ -1,0 +1,1 @@
+"""Published clients of OpenAI's API, unchanged, in environments of their own."""
