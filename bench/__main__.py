@@ -13,8 +13,8 @@ from typing import Final
 
 from bench.figure import FULL, QUICK, Figure, Scale, say, show
 
-FIGURES: Final = ("batch", "latency", "serve", "submit", "pipeline", "memory", "bulk", "gpu")
-LONG: Final = ("depth",)
+FIGURES: Final = ("batch", "latency", "serve", "submit", "pipeline", "memory", "bulk", "large", "mixed", "gpu")
+LONG: Final = ("depth", "million")
 OTHERS: Final = ("order",)
 
 

@@ -58,7 +58,7 @@ class Ingest:
 
     async def _take(self, batch: Any) -> bool:
         """Read one batch's file; False if another process is at it."""
-        await self._catalog.current()
+        await self._catalog.refresh()  # not a second old: a model that is missing fails the batch for good
         reading = Reading(batch, self._catalog, self._admission, self._settings)
         try:
             async with self._database.transaction() as connection:

@@ -19,7 +19,7 @@ from jobs.records import Json
 
 _FIELDS: Final = ("custom_id", "method", "url", "body")
 _LONGEST_ID: Final = 512
-_DEPTHS: Final = (128, 512, 2048, 8192, 32768)
+DEPTHS: Final = (128, 512, 2048, 8192, 32768)
 """Bytes of a prompt at which its beginning is told from others'."""
 
 
@@ -85,7 +85,7 @@ def place(body: Json, line: int) -> bytes:
     """
     prompt = _prompt(body)
     hashes, done, crc = [], 0, 0
-    for depth in _DEPTHS:
+    for depth in DEPTHS:
         if done < len(prompt):
             crc = crc32(prompt[done:depth], crc)
             done = depth

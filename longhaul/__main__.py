@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "submit": ("longhaul.commands.jobs:submit", "Submit a job and print its id."),
     "wait": ("longhaul.commands.jobs:wait", "Wait for jobs and print their answers."),
     "jobs": ("longhaul.commands.jobs:app", "List, show, cancel, retry and delete jobs."),
+    "batch": ("longhaul.commands.batch:app", "Run files of requests: run, check, list, show, cancel, fetch, retry."),
     "keys": ("longhaul.commands.keys:app", "Create, list and revoke API keys."),
     "models": ("longhaul.commands.models:app", "List and retire models."),
     "tenants": ("longhaul.commands.tenants:app", "List tenants, set their weight, pause them."),

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -72,15 +72,15 @@ class Client:
         job = await self.job(job_id)
         seen(job)
         while job["status"] not in TERMINAL:
-            job = await self._look_again(job_id)
+            job = await self._patiently(lambda: self.job(job_id, wait=_POLL_SECONDS))
             seen(job)
         return job
 
-    async def _look_again(self, job_id: str) -> Json:
+    async def _patiently(self, look: Callable[[], Awaitable[Json]]) -> Json:
         since = time.monotonic()
         while True:
             try:
-                return await self.job(job_id, wait=_POLL_SECONDS)
+                return await look()
             except (Unreachable, Refused) as error:
                 stays = isinstance(error, Refused) and error.status != httpx.codes.SERVICE_UNAVAILABLE
                 if stays or time.monotonic() - since > _PATIENCE_SECONDS:
@@ -116,6 +116,18 @@ class Client:
         """The request itself, as OpenAI's SDK sends it; `prefer` (RFC 7240) turns the answer into a job object."""
         headers = {"Prefer": prefer} if prefer else {}
         return await self._object("POST", endpoint, json=body, headers=headers)
+
+    async def stream(self, path: str) -> AsyncIterator[bytes]:
+        """`GET` of what is no JSON object, in chunks."""
+        try:
+            async with self._http.stream("GET", self.base_url + path) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise _refusal(response)
+                async for chunk in response.aiter_bytes():
+                    yield chunk
+        except httpx.TransportError as error:
+            raise Unreachable(f"No answer from {self.base_url}: {error or type(error).__name__}") from error
 
     async def _object(self, method: str, path: str, **request: Any) -> Json:
         try:

@@ -54,7 +54,7 @@ def submit(
         body["model"] = model
     optional: Json = {
         "service_tier": tier,
-        "metadata": _pairs(metadata),
+        "metadata": pairs(metadata),
         "expires_after": expires_after,
         "timeout": timeout,
         "idempotency_key": idempotency_key,
@@ -87,7 +87,7 @@ def list_jobs(
     """List jobs, newest first."""
     filters = {"limit": str(limit)}
     filters.update({name: value for name, value in (("status", status), ("model", model), ("after", after)) if value})
-    filters.update({f"metadata[{key}]": value for key, value in (_pairs(metadata) or {}).items()})
+    filters.update({f"metadata[{key}]": value for key, value in (pairs(metadata) or {}).items()})
     page = _call(lambda client: client.page(filters))
     if as_json:
         emit(page)
@@ -154,13 +154,14 @@ def _body(text: str, endpoint: str) -> Json:
     )
 
 
-def _pairs(given: Sequence[str] | None) -> dict[str, str] | None:
+def pairs(given: Sequence[str] | None) -> dict[str, str] | None:
+    """What `--metadata` says, as often as it was given."""
     if not given:
         return None
-    pairs = dict(pair.partition("=")[::2] for pair in given if "=" in pair)
-    if len(pairs) < len(given):
+    found = dict(pair.partition("=")[::2] for pair in given if "=" in pair)
+    if len(found) < len(given):
         raise typer.BadParameter("each must be KEY=VALUE, and each key given once", param_hint="--metadata")
-    return pairs
+    return found
 
 
 def _wait(ids: Sequence[str], as_json: bool) -> None:
