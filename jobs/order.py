@@ -1,14 +1,22 @@
 """Who goes next: the tiers' shares of a worker's slots, and what a job costs. The order inside a lane is SQL's."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from jobs.records import Model, Tier
 
 INTERACTIVE: Final = frozenset({Tier.PRIORITY, Tier.DEFAULT})
 BULK: Final = frozenset({Tier.FLEX, Tier.BATCH})
-_BULK_CEILING: Final = 0.75
-"""Bulk's largest part of the slots while anyone interactive was served in the last minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """How a worker's slots are shared: each tier's part while others want them too, of any scale, and bulk's largest
+    part, 0 to 1, while anyone interactive was served in the last minute."""
+
+    of: Mapping[Tier, float]
+    bulk_ceiling: float
 
 
 def allocate(
@@ -17,19 +25,19 @@ def allocate(
     running: Mapping[Tier, int],
     waiting: Mapping[Tier, int],
     interactive_recently: bool,
-    shares: Mapping[Tier, float],
+    shares: Shares,
 ) -> list[tuple[Tier, int]]:
     """Divide `free` slots among the tiers where jobs wait: `(tier, how many)`, best tier first.
 
     Each slot goes to the tier that is furthest below its share of all `slots`, so what a tier leaves free the others
-    use. Bulk stays under three quarters of the slots while interactive work is about, but never under its own share.
+    use. Bulk stays under its ceiling while interactive work is about, but never under its own share.
     """
-    total = sum(shares.values())
-    due = {tier: slots * shares[tier] / total - running.get(tier, 0) for tier in shares}
+    total = sum(shares.of.values())
+    due = {tier: slots * share / total - running.get(tier, 0) for tier, share in shares.of.items()}
     left = {tier: count for tier, count in waiting.items() if count > 0 and tier in due}
     interactive = interactive_recently or any(left.get(tier) for tier in INTERACTIVE)
-    reserve = slots * sum(shares[tier] for tier in BULK) / total
-    bulk_room = max(1, int(max(slots * _BULK_CEILING, reserve))) if interactive else slots
+    reserve = slots * sum(shares.of[tier] for tier in BULK) / total
+    bulk_room = max(1, int(max(slots * shares.bulk_ceiling, reserve))) if interactive else slots
     bulk_room -= sum(running.get(tier, 0) for tier in BULK)
     given: dict[Tier, int] = {}
     for _ in range(free):

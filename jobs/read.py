@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select, and_, func, select
 from jobs import ids
 from jobs.database import Database, fetch
 from jobs.errors import Conflict, NotFound
-from jobs.records import JobView, Result, Tier, Usage
+from jobs.records import Flags, JobView, Result, Tier, Usage
 from jobs.states import Status
 from jobs.tables import DETAILS, JOBS, LINES, REQUESTS, RESULTS
 
@@ -158,7 +158,7 @@ async def delete(database: Database, tenant_id: int, job_id: UUID) -> None:
 
     Raises:
         NotFound: this tenant has no such job.
-        Conflict: it has not ended.
+        Conflict: it has not ended, or a batch's files need it.
     """
     async with database.transaction() as connection:
         rows = await fetch(connection, "delete_look", id=job_id, tenant=tenant_id)
@@ -166,6 +166,8 @@ async def delete(database: Database, tenant_id: int, job_id: UUID) -> None:
             raise _missing(job_id)
         if not Status(rows[0].status).terminal:
             raise Conflict(f"Cannot delete a job with status '{rows[0].status}'. Cancel it first.")
+        if rows[0].flags & Flags.LINES:
+            raise Conflict("Cannot delete a job that answers a line of a batch.")
         await fetch(connection, "delete_job", id=job_id, tenant=tenant_id)
 
 

@@ -90,6 +90,14 @@ class Settings(BaseSettings):
         description="JSON object: each tier's share of all slots while others want them too.",
     )
 
+    bulk_ceiling: float = Field(
+        0.75,
+        alias="LONGHAUL_BULK_CEILING",
+        gt=0,
+        le=1,
+        description="Largest part of the slots for flex and batch while anyone interactive was served in a minute.",
+    )
+
     # Batches.
     batch_line_limit: int = Field(
         50_000, alias="LONGHAUL_BATCH_LINES", ge=1, description="Most requests in one batch; OpenAI has 50,000."

@@ -15,6 +15,7 @@ from jobs import metrics, wake
 from jobs.database import Database
 from jobs.errors import Conflict
 from jobs.finish import Finisher
+from jobs.order import Shares
 from jobs.records import Model, Registration, Tier
 from jobs.settings import Settings
 from worker.dialect import Dialect
@@ -85,7 +86,10 @@ class Life:
                 Dialect(registration),
                 self._identity.worker,
                 model.id,
-                {Tier[name.upper()]: share for name, share in self._settings.shares.items()},
+                Shares(
+                    {Tier[name.upper()]: share for name, share in self._settings.shares.items()},
+                    self._settings.bulk_ceiling,
+                ),
                 finisher,
                 lease_is_good=lease.is_good,
                 engine_died=self._died,

@@ -45,7 +45,7 @@ class Runner:
         dialect: Dialect,
         worker: UUID,
         model_id: int,
-        shares: Mapping[Tier, float],
+        shares: order.Shares,
         finisher: Finisher,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],

@@ -1,1 +1,1 @@
-SELECT status FROM jobs WHERE id = :id AND tenant_id = :tenant FOR UPDATE
+SELECT status, flags FROM jobs WHERE id = :id AND tenant_id = :tenant FOR UPDATE

@@ -236,3 +236,36 @@ async def test_two_processes_do_not_read_the_same_batch(
     both = await asyncio.gather(ingest.run(), ingest.run())
     assert sorted(both) == [0, 1]
     assert await value(database, "SELECT count(*) FROM lines") == 2000
+
+
+async def test_a_job_of_another_tenant_is_not_held_up_by_a_long_batch(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, model: Model, worker_of_model: UUID
+) -> None:
+    await rows(database, "INSERT INTO tenants (name) VALUES ('small')")
+    await new_batch([chat(str(number), f"text {number}") for number in range(3000)])
+    await ingest.run()
+    for _ in range(3):
+        await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 64)
+    small = await new_batch([chat("alone")])
+    await rows(database, "UPDATE batches SET tenant_id = 2 WHERE id = %s", small.id)
+    await rows(database, "UPDATE files SET tenant_id = 2 WHERE id = %s", small.input_file_id)
+    await ingest.run()
+    claimed = await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 8)
+    assert 2 in {job.tenant_id for job in claimed}
+
+
+async def test_batches_of_tenants_are_served_by_their_weights(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, model: Model, worker_of_model: UUID
+) -> None:
+    await rows(database, "INSERT INTO tenants (name, weight) VALUES ('heavy', 3)")
+    lines = [chat(str(number), f"text {number:04}") for number in range(1500)]
+    await new_batch(lines)
+    heavy = await new_batch(lines)
+    await rows(database, "UPDATE batches SET tenant_id = 2 WHERE id = %s", heavy.id)
+    await rows(database, "UPDATE files SET tenant_id = 2 WHERE id = %s", heavy.input_file_id)
+    await ingest.run()
+    cost = {1: 0, 2: 0}
+    for _ in range(25):
+        for job in await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 64):
+            cost[job.tenant_id] += job.cost
+    assert cost[2] / cost[1] == pytest.approx(3, rel=0.05)

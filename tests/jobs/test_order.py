@@ -18,7 +18,7 @@ from jobs.cancel import cancel
 from jobs.claim import claim
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
-from jobs.order import allocate, estimate
+from jobs.order import Shares, allocate, estimate
 from jobs.records import ClaimedJob, Model, NewJob, Outcome, Tier, Usage
 from jobs.states import Status
 from tests.jobs.conftest import Accept, MakeJob, MakeWorker
@@ -39,8 +39,9 @@ def shared(
     waiting: Mapping[Tier, int] = PLENTY,
     recently: bool = False,
     shares: Mapping[Tier, float] = SHARES,
+    ceiling: float = 0.75,
 ) -> dict[Tier, int]:
-    return dict(allocate(free, slots or free, running or {}, waiting, recently, shares))
+    return dict(allocate(free, slots or free, running or {}, waiting, recently, Shares(shares, ceiling)))
 
 
 def test_where_all_tiers_wait_each_gets_its_share() -> None:
@@ -79,6 +80,10 @@ def test_bulk_stays_below_three_quarters_while_anyone_interactive_was_served_lat
     assert shared(30, slots=100, running={Tier.BATCH: 70}, waiting={Tier.BATCH: 1000}, recently=True) == {Tier.BATCH: 5}
 
 
+def test_a_setting_says_how_much_that_is() -> None:
+    assert shared(100, waiting={Tier.BATCH: 1000}, recently=True, ceiling=0.9) == {Tier.BATCH: 90}
+
+
 def test_bulk_that_took_all_slots_before_gets_none_until_it_is_below_its_ceiling_again() -> None:
     assert shared(10, slots=100, running={Tier.BATCH: 90}, waiting={Tier.BATCH: 1000}, recently=True) == {}
 
@@ -110,7 +115,7 @@ def test_never_more_than_is_free_or_waits_and_best_tier_first(seed: int) -> None
     running = {tier: chance.randint(0, slots // 4) for tier in SHARES}
     free = slots - sum(running.values())
     waiting = {tier: chance.choice([0, 1, 5, 100]) for tier in SHARES}
-    given = allocate(free, slots, running, waiting, chance.random() < 0.5, SHARES)
+    given = allocate(free, slots, running, waiting, chance.random() < 0.5, Shares(SHARES, 0.75))
     assert [tier for tier, _ in given] == sorted(tier for tier, _ in given)
     assert sum(count for _, count in given) <= free
     assert all(0 < count <= waiting[tier] for tier, count in given)

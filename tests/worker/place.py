@@ -17,6 +17,7 @@ from jobs import ids
 from jobs.accept import Acceptor
 from jobs.database import Database
 from jobs.finish import Finisher
+from jobs.order import Shares
 from jobs.records import NewJob, Tier
 from jobs.states import Status
 from tests.engines.scripted import ScriptedEngine
@@ -24,7 +25,7 @@ from tests.journal import Entry, read
 from worker.dialect import Dialect
 from worker.runner import Runner
 
-SHARES = {Tier.PRIORITY: 0.4, Tier.DEFAULT: 0.3, Tier.FLEX: 0.1, Tier.BATCH: 0.2}
+SHARES = Shares({Tier.PRIORITY: 0.4, Tier.DEFAULT: 0.3, Tier.FLEX: 0.1, Tier.BATCH: 0.2}, bulk_ceiling=0.75)
 
 
 @dataclass
