@@ -15,6 +15,10 @@ EXTRA := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 CPU_TORCH := torch==2.13.0+cpu
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
+# These start, kill and end everything at once, and want the machine to themselves.
+WHOLE := tests/longhaul/test_up.py tests/longhaul/test_demo.py
+UNITS := $(addprefix --ignore=,tests/faults tests/end_to_end tests/clients $(WHOLE))
+
 .PHONY: help setup up demo test test-fast test-clients lint bench bench-long
 
 help: ## print this list
@@ -52,8 +56,8 @@ lint: setup ## style, types and import rules
 	@$(BIN)/lint-imports
 
 test: lint ## everything: lint, units, faults on real processes, real vLLM
-	@$(BIN)/pytest -q -n 2 --ignore=tests/faults --ignore=tests/end_to_end --ignore=tests/clients
-	@$(BIN)/pytest -q tests/faults
+	@$(BIN)/pytest -q -n 2 $(UNITS)
+	@$(BIN)/pytest -q tests/faults $(WHOLE)
 	@$(BIN)/pytest -q tests/end_to_end
 
 test-clients: setup ## published clients of OpenAI's API, each in an environment of its own
@@ -62,7 +66,7 @@ test-clients: setup ## published clients of OpenAI's API, each in an environment
 	@LONGHAUL_TEST_CLIENTS=$(CLIENTS)/python $(BIN)/pytest -q tests/clients
 
 test-fast: setup ## units only, without what loads a model
-	@$(BIN)/pytest -q -n 2 -m 'not vllm' --ignore=tests/faults --ignore=tests/end_to_end --ignore=tests/clients
+	@$(BIN)/pytest -q -n 2 -m 'not vllm' $(UNITS)
 
 bench: setup ## measure, and print one table
 	@exec $(BIN)/python -m bench

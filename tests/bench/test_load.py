@@ -24,7 +24,7 @@ def _length(body: bytes) -> list[tuple[bytes, bytes]]:
 
 @pytest.fixture
 async def base_url() -> AsyncIterator[str]:
-    server = uvicorn.Server(uvicorn.Config(_echo, lifespan="off", log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(_echo, lifespan="off", log_level="warning", log_config=None))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve([listening]))
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
