@@ -8,7 +8,6 @@ its pace alone.
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable
 
@@ -16,9 +15,9 @@ from bench import model, work
 from bench.figure import Figure, Goal, Scale, alternate, ratios
 from bench.files import Batches, write
 from bench.load import Connection, generate, post
-from bench.stack import Child, Deployment, answers, deployment, stores, until
+from bench.serve import vllm_server
+from bench.stack import Deployment, deployment, stores
 from jobs.records import Json
-from longhaul.embedded import free_port
 
 _SCRIPTED = {
     "LONGHAUL_ENGINE": "tests.engines.scripted:factory",
@@ -43,13 +42,7 @@ async def run(scale: Scale) -> list[Figure]:
             for part in ("control", "api"):
                 await ours.start(part)
             await ours.start("worker", "--", *served.arguments)
-            port = free_port()
-            command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--port", str(port)]
-            command += ["--host", "127.0.0.1", "--disable-uvicorn-access-log", *served.arguments]
-            child = ours.children["vllm"] = await Child.start("vllm", command, served.environment, ours.home)
-            theirs = f"http://127.0.0.1:{port}"
-            await until(lambda: answers(f"{theirs}/health"), child)
-            figures += await _real(scale, ours, theirs)
+            figures += await _real(scale, ours, await vllm_server(ours, served))
     return figures
 
 

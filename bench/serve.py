@@ -10,7 +10,7 @@ from bench import model, work
 from bench.figure import Figure, Goal, Scale, alternate, ratios
 from bench.load import generate, post
 from bench.model import Served
-from bench.stack import Child, Stores, answers, deployment, stores, until
+from bench.stack import Child, Deployment, Stores, answers, deployment, stores, until
 from longhaul.embedded import free_port
 
 _CONNECTIONS = 128
@@ -31,12 +31,7 @@ async def measure(scale: Scale, servers: Stores, served: Served, name: str, goal
         for part in ("control", "api"):
             await ours.start(part)
         await ours.start("worker", "--", *served.arguments)
-        port = free_port()
-        command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--port", str(port)]
-        command += ["--host", "127.0.0.1", "--disable-uvicorn-access-log", *served.arguments]
-        child = ours.children["vllm"] = await Child.start("vllm", command, served.environment, ours.home)
-        theirs = f"http://127.0.0.1:{port}"
-        await until(lambda: answers(f"{theirs}/health"), child)
+        theirs = await vllm_server(ours, served)
 
         async def rate(base_url: str, seed: int) -> float:
             bodies = work.encoded(work.chats(scale.of(_REQUESTS), model.NAME, seed))
@@ -49,3 +44,14 @@ async def measure(scale: Scale, servers: Stores, served: Served, name: str, goal
             await rate(base_url, seed=1000)
         pairs = await alternate(scale.pairs, lambda pair: rate(ours.base_url, pair), lambda pair: rate(theirs, pair))
     return ratios(f"synchronous chat, {_CONNECTIONS} at once, {name}: requests/s over vLLM's server", pairs, "/s", goal)
+
+
+async def vllm_server(ours: Deployment, served: Served) -> str:
+    """The base URL of vLLM's own API server, which ends with our deployment."""
+    port = free_port()
+    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--disable-uvicorn-access-log", *served.arguments]
+    child = ours.children["vllm"] = await Child.start("vllm", command, served.environment, ours.home)
+    base_url = f"http://127.0.0.1:{port}"
+    await until(lambda: answers(f"{base_url}/health"), child)
+    return base_url
