@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 from fastapi import FastAPI
+from openai import AsyncOpenAI
 
 from api.app import create_app
 from api.server import Server
@@ -106,6 +107,13 @@ async def client(app: FastAPI, key: Key, model: Model) -> AsyncIterator[Client]:
     """Speaks with acme's key to an API that knows a model."""
     async with client_of(app, key) as client:
         yield client
+
+
+@pytest.fixture
+async def sdk(app: FastAPI, key: Key) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's SDK with acme's key, over a socket."""
+    async with served(app) as server, AsyncOpenAI(base_url=f"{url_of(server)}/v1", api_key=key) as sdk:
+        yield sdk
 
 
 @asynccontextmanager

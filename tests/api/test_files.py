@@ -28,18 +28,6 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"file_limit_bytes": 3 * 2**20, "batch_file_limit_bytes": 2 * 2**20})
 
 
-@pytest.fixture
-async def client(app: FastAPI, key: Key) -> AsyncIterator[Client]:
-    async with client_of(app, key) as client:
-        yield client
-
-
-@pytest.fixture
-async def sdk(app: FastAPI, key: Key) -> AsyncIterator[AsyncOpenAI]:
-    async with served(app) as server, AsyncOpenAI(base_url=f"{url_of(server)}/v1", api_key=key) as sdk:
-        yield sdk
-
-
 def form(content: bytes = LINES, name: str = "in.jsonl", **fields: str) -> dict[str, Any]:
     """The arguments of a request that uploads a file."""
     return {"files": {"file": (name, content)}, "data": {"purpose": "batch", **fields}}

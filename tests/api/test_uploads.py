@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +13,11 @@ from openai import AsyncOpenAI
 from jobs import ids, keys
 from jobs.database import Database
 from jobs.settings import Settings
-from tests.api.conftest import Client, Key, client_of, served, url_of, value
+from tests.api.conftest import Client, client_of, value
 
 LINES = b"".join(b'{"custom_id": "%d"}\n' % number for number in range(300_000))
 NOBODY = ids.upload_id(ids.new())
 PART = 2**20
-
-
-@pytest.fixture
-async def client(app: FastAPI, key: Key) -> AsyncIterator[Client]:
-    async with client_of(app, key) as client:
-        yield client
-
-
-@pytest.fixture
-async def sdk(app: FastAPI, key: Key) -> AsyncIterator[AsyncOpenAI]:
-    async with served(app) as server, AsyncOpenAI(base_url=f"{url_of(server)}/v1", api_key=key) as sdk:
-        yield sdk
 
 
 def wanted(size: int, **more: Any) -> dict[str, Any]:
