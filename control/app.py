@@ -27,6 +27,8 @@ _FORGET_SECONDS: Final = 60
 _PURGE_SECONDS: Final = 600
 _SWEEP_SECONDS: Final = 60
 _MOST_CHORES: Final = 12
+_POLL_SECONDS: Final = 1.0
+"""Between two looks for new batches, of which a ticket tells as well."""
 _LOOK_SECONDS: Final = 0.25
 """Between two looks for batches that wait for control: a small batch takes no longer than its lines do."""
 _log = structlog.get_logger()
@@ -89,7 +91,7 @@ class Control:
             Chore("expire", seconds, lambda: expire.run(database, announce)),
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
-            Chore("ingest", _LOOK_SECONDS, ingest.run, shared=True),
+            Chore("ingest", _POLL_SECONDS, ingest.run, shared=True),
             Chore("finalise", _LOOK_SECONDS, lambda: finalise.run(database, blobs), shared=True),
             Chore("deadlines", seconds, lambda: deadlines.run(database, announce, abort)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),

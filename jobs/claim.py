@@ -78,6 +78,7 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
             endpoint=row.endpoint,
             body=bytes(row.body),
             service_tier=row.service_tier,
+            waited=row.waited,
         )
         for row in taken
     ]

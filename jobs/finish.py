@@ -36,9 +36,12 @@ class Finisher:
             self._flush, limit=_COMPANY, size_of=lambda ending: len(ending[1].body or b""), load=_LOAD_BYTES
         )
 
-    async def finish(self, job: ClaimedJob, outcome: Outcome) -> bool:
-        """Commit one outcome, however long the database is away; False if the job was no longer ours to end."""
-        return await self._group.add((job, outcome))
+    async def finish(self, job: ClaimedJob, outcome: Outcome, patience: float = 0) -> bool:
+        """Commit one outcome, however long the database is away; False if the job was no longer ours to end.
+
+        It may wait up to `patience` seconds for others to travel with.
+        """
+        return await self._group.add((job, outcome), patience)
 
     async def drain(self) -> None:
         """Return when everything has been recorded."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -34,11 +35,20 @@ class GroupCommit(Generic[Item, Answer]):
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._flying = 0
+        self._leave_at = math.inf
+        self._hurry = asyncio.Event()
 
-    async def add(self, item: Item) -> Answer:
-        """Wait until the item's flush is done and return its answer."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    async def add(self, item: Item, patience: float = 0) -> Answer:
+        """Wait until the item's flush is done and return its answer.
+
+        With every item on board having the patience, in seconds, the flush waits that long for company.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((item, future))
+        self._leave_at = min(self._leave_at, loop.time() + patience)
+        if not patience or len(self._waiting) >= self._limit:
+            self._hurry.set()
         if self._flying < self._lanes:
             self._flying += 1
             flight = asyncio.create_task(self._fly())
@@ -65,13 +75,28 @@ class GroupCommit(Generic[Item, Answer]):
             if company and load > self._load:
                 break
             company.append(self._waiting.popleft())
+        if self._waiting:  # they have waited
+            self._hurry.set()
         return company
+
+    async def _gather(self) -> None:
+        """Wait for company until the first on board has to leave."""
+        left = self._leave_at - asyncio.get_running_loop().time()
+        if left > 0 and not self._hurry.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._hurry.wait()
+        self._hurry.clear()
+        self._leave_at = math.inf
 
     async def _fly(self) -> None:
         # One turn of the loop first: callers that were woken together travel together.
         await asyncio.sleep(0)
         while self._waiting:
+            await self._gather()
             company = self._company()
+            if not company:  # another lane took them
+                break
             try:
                 answers = await self._flush([item for item, _ in company])
             except Exception as error:

@@ -98,6 +98,8 @@ class ClaimedJob:
     endpoint: str
     body: bytes
     service_tier: str | None
+    waited: bool
+    """Whether a client holds a connection for its response."""
 
 
 @dataclass(frozen=True, slots=True)

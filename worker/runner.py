@@ -24,6 +24,8 @@ from worker.slots import Slots
 
 _POLL_SECONDS: Final = 1.0
 _GATHER_SECONDS: Final = 0.02
+_PATIENCE_SECONDS: Final = 0.1
+"""So long may a result wait for others if no client holds a connection for it: a commit of one costs as much as of ten."""
 _BACKLOG: Final = 1000
 """So many results may wait for the database before the worker stops claiming."""
 _SUSPECTS_PATIENCE_SECONDS: Final = 30.0
@@ -190,8 +192,12 @@ class Runner:
 
     async def _gather(self) -> None:
         """Beside a busy engine, whose next step is milliseconds away, let jobs come together for the next claim."""
-        if self.running * 2 >= self._slots.size:
+        if self._busy:
             await asyncio.sleep(_GATHER_SECONDS)
+
+    @property
+    def _busy(self) -> bool:
+        return self.running * 2 >= self._slots.size
 
     async def _serve_suspects(self) -> bool:
         """Run the next few suspects with nothing beside them, if it is their turn and ours; whether we did."""
@@ -238,7 +244,7 @@ class Runner:
             self._settlement.note(job, None)
             self._returns[job.id] = job.lease_token
             self._slots.ring()
-        elif await self._finisher.finish(job, outcome):
+        elif await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0):
             self._settlement.note(job, outcome)
 
     def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:

@@ -11,8 +11,8 @@ from jobs.records import ClaimedJob, Tier
 
 _FREED_SHARE: Final = 16
 """Freed slots are claimed for once they are a sixteenth of all: a claim of one costs twelve times a job of sixteen.
-A sixteenth more jobs than run at once is also what the engine has in hand, so it does not wait for the claim."""
-_FREED_SECONDS: Final = 0.050
+An engine has twice as many jobs more in hand than it runs at once, so it does not wait for the claim."""
+_FREED_SECONDS: Final = 0.150
 """... or so long after the first of them became free."""
 
 

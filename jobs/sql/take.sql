@@ -29,6 +29,9 @@ lane AS (
     WHERE model_id = :model AND tier = :tier AND EXISTS (SELECT FROM taken)
 )
 SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
-       r.endpoint, r.body, d.service_tier
-FROM taken t JOIN requests r ON r.job_id = t.id LEFT JOIN details d ON d.job_id = t.id
+       r.endpoint, r.body, d.service_tier, f.waited
+FROM taken t
+JOIN flows f ON f.id = t.flow_id
+JOIN requests r ON r.job_id = t.id
+LEFT JOIN details d ON d.job_id = t.id
 ORDER BY t.start, t.place

@@ -163,3 +163,35 @@ async def test_nobody_waits_for_ever_whatever_the_schedule(seed: int) -> None:
         await asyncio.gather(*(caller(number) for number in range(30)))
         await group.drain()
     assert group.waiting == 0
+
+
+async def test_who_has_patience_waits_for_company() -> None:
+    flush = Flush()
+    group = GroupCommit(flush, limit=8)
+    first = asyncio.create_task(group.add(1, patience=0.2))
+    await asyncio.sleep(0.01)
+    assert not flush.companies
+    second = asyncio.create_task(group.add(2, patience=0.2))
+    assert await asyncio.gather(first, second) == [2, 4]
+    assert flush.companies == [[1, 2]]
+
+
+async def test_who_has_none_takes_those_who_wait_along_at_once() -> None:
+    flush = Flush()
+    group = GroupCommit(flush, limit=8)
+    patient = asyncio.create_task(group.add(1, patience=3600))
+    await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(group.add(2), 5) == 4
+    assert await patient == 2
+    assert flush.companies == [[1, 2]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_patience_ends_when_the_company_is_full_and_none_is_left_behind(lanes: int) -> None:
+    flush = Flush()
+    group = GroupCommit(flush, limit=4, lanes=lanes)
+    answers = await asyncio.wait_for(asyncio.gather(*(group.add(number, patience=3600) for number in range(9))), 5)
+    assert answers == [2 * number for number in range(9)]
+    assert [len(company) for company in flush.companies] == [4, 4, 1]
+    alone = asyncio.create_task(group.add(9, patience=0.05))
+    assert await asyncio.wait_for(alone, 5) == 18

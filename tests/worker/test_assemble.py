@@ -27,6 +27,7 @@ JOB = ClaimedJob(
     endpoint=CHAT,
     body=b"{}",
     service_tier=None,
+    waited=False,
 )
 
 

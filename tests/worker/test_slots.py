@@ -24,6 +24,7 @@ def job(identity: UUID) -> ClaimedJob:
         endpoint="/v1/completions",
         body=b"{}",
         service_tier=None,
+        waited=False,
     )
 
 

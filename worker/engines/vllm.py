@@ -67,10 +67,10 @@ class VllmEngine:
 
     @property
     def slots(self) -> int:
-        """The sequences that vLLM runs at once, and one claim more, so that its own queue is never empty."""
+        """The sequences that vLLM runs at once, and two claims more, so that its own queue is never empty."""
         config = self._running().vllm_config
         sequences: int = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
-        return sequences + max(4, math.ceil(sequences / 16))
+        return sequences + max(4, math.ceil(sequences / 8))
 
     def pids(self) -> list[int]:
         """The engine's own processes (EngineCore), as far as they live."""
@@ -190,6 +190,8 @@ def _parse(settings: Settings, arguments: Sequence[str]) -> Namespace:
     )
     args.model = args.model_tag or args.model
     args.api_key = None
+    # They cost a tenth of what a request costs in this process, and are read on the metrics port or nowhere.
+    args.disable_log_stats = args.disable_log_stats or not settings.metrics_port
     if args.model is None:
         _refuse("no model: give --model or LONGHAUL_MODEL")
     configure_logging_from_args(args)
