@@ -21,7 +21,7 @@ from jobs.blobs import Blobs
 from jobs.catalog import Catalog
 from jobs.database import Database, Driver, fetch
 from jobs.errors import BadRequest, LonghaulError, NotFound, TooLarge
-from jobs.input_lines import RequestLine, Seen
+from jobs.input_lines import Places, RequestLine, Seen
 from jobs.records import Json, Model, NewJob, Tenant, Tier
 from jobs.settings import Settings
 
@@ -100,6 +100,7 @@ class Reading:
         self._settings = settings
         self._custom_ids = Seen()
         self._bodies = Seen()
+        self._places = Places()
         self._shared = bytearray()
         """The job ids of the bodies in `_bodies`, 16 bytes each, in their order."""
         self._first_lines = array("I")
@@ -186,7 +187,7 @@ class Reading:
                 return self._rows.copy(self._batch.id, number, line.custom_id, shared, self._first_lines[before])
             self._shared += job.id.bytes
             self._first_lines.append(number)
-        place = input_lines.place(line.body, number)
+        place = self._places.of(line.body, number)
         self._first[job.model_id] = min(self._first.get(job.model_id, place), place)
         self.jobs[job.model_id] += 1
         self._rows.job(self._batch.id, number, line.custom_id, job, await self._flow(connection, job.model_id), place)

@@ -3,13 +3,13 @@
 What it refuses fails the whole batch, with its line's number; everything else is one failed line at most.
 """
 
+import hashlib
 import json
 import struct
 from array import array
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 from typing import Final
-from zlib import crc32
 
 from jobs import payload
 from jobs.admission import terms
@@ -78,21 +78,6 @@ def _checked(custom_id: str, body: object, endpoint: str) -> RequestLine:
     return RequestLine(custom_id, model, body)
 
 
-def place(body: Json, line: int) -> bytes:
-    """Where a line goes in its flow: lines whose prompts share a beginning stand together, at every depth.
-
-    Five hashes of the prompt's first bytes and the line's number, 4 bytes each: a prompt itself would not fit an index.
-    """
-    prompt = _prompt(body)
-    hashes, done, crc = [], 0, 0
-    for depth in DEPTHS:
-        if done < len(prompt):
-            crc = crc32(prompt[done:depth], crc)
-            done = depth
-        hashes.append(crc)
-    return struct.pack(">6I", *hashes, line)
-
-
 def _prompt(body: Json) -> bytes:
     """What the engine reads first, first: tools, instructions, then what is said."""
     parts = [body.get(name) for name in ("tools", "system", "instructions", "messages", "prompt", "input", "query")]
@@ -124,6 +109,11 @@ class Seen:
             self._grow()
         return None
 
+    def number(self, digest: bytes) -> int:
+        """The number of this digest, which is added if it is new."""
+        found = self.add(digest)
+        return self._count - 1 if found is None else found
+
     def _slot(self, digest: bytes) -> int:
         """Where it is, or would be: linear probing."""
         mask = len(self._table) - 1
@@ -138,6 +128,28 @@ class Seen:
         self._table = array("I", bytes(8 * len(self._table)))
         for number in range(self._count):
             self._table[self._slot(bytes(self._digests[16 * number : 16 * number + 16]))] = number + 1
+
+
+class Places:
+    """Where the lines of a file go in their flow: those whose prompts share a beginning stand together, at every depth,
+    where the first of them stood. A file in which none do keeps its order, and so its rows their neighbours.
+    """
+
+    def __init__(self) -> None:
+        self._beginnings = Seen()
+
+    def of(self, body: Json, line: int) -> bytes:
+        """Five numbers, of the prompt's first bytes among all beginnings so far, and the line's own, 4 bytes each."""
+        prompt = _prompt(body)
+        hashed = hashlib.blake2b(digest_size=16)
+        numbers, done, number = [], 0, 0
+        for depth in DEPTHS:
+            if done < len(prompt):
+                hashed.update(prompt[done:depth])
+                done = depth
+                number = self._beginnings.number(hashed.digest())
+            numbers.append(number)
+        return struct.pack(">6I", *numbers, line)
 
 
 async def split(chunks: AsyncIterable[bytes], longest: int) -> AsyncIterator[tuple[int, bytes | None]]:

@@ -12,13 +12,13 @@ from jobs.admission import media, parameters, terms
 from jobs.admission.forms import compile_form
 from jobs.endpoints import INFERENCE, OURS
 from jobs.errors import BadRequest, TooLarge
-from jobs.input_lines import RequestLine, Seen
+from jobs.input_lines import Places, RequestLine, Seen
 from jobs.records import Json
 from jobs.settings import Settings
 
 _CHUNK: Final = 2**20
 _BYTES_PER_TOKEN: Final = 4
-_HASHES: Final = Struct(">5I4x")
+_NUMBERS: Final = Struct(">5I4x")
 """Of a line's place."""
 _DIGEST: Final = Struct(">IIQ")
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -28,7 +28,7 @@ _GENERATING: Final = (parameters.CHAT, parameters.COMPLETIONS, parameters.RESPON
 class Check:
     """One pass over one file. Without `schemas`, by endpoint, only OpenAI's own parameters and ranges are known.
 
-    Holds some 24 bytes a line and hash: custom ids, repeated bodies and beginnings of prompts.
+    Holds some 24 bytes a line and beginning: custom ids, repeated bodies and beginnings of prompts.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Check:
         self._served = endpoint in INFERENCE and (schemas is None or endpoint in schemas)
         self._form = compile_form(endpoint, (schemas or {}).get(endpoint, {}))
         self._custom_ids, self._bodies, self._beginnings = Seen(), Seen(), Seen()
+        self._places = Places()
         self._requests = self._bad = self._failing = self._copies = self._unlimited = 0
         self._input_bytes = self._copied_bytes = self._shared_bytes = self._output_tokens = 0
 
@@ -72,7 +73,7 @@ class Check:
                 self._failing += 1
                 yield _fault(number, error, "line")
             else:
-                self._count(line.body, body, input_lines.place(line.body, number))
+                self._count(line.body, body, self._places.of(line.body, number))
         if not self._requests:
             yield _fault(None, BadRequest("The input file is empty.", code="empty_file"), "batch")
 
@@ -147,12 +148,12 @@ class Check:
     def _shared(self, place: bytes, size: int) -> int:
         """How many of the first bytes of a prompt were the first of an earlier one."""
         shared, before = 0, 0
-        for depth, crc in zip(input_lines.DEPTHS, _HASHES.unpack(place), strict=True):
-            if self._beginnings.add(_DIGEST.pack(before, crc, depth)) is not None:
+        for depth, number in zip(input_lines.DEPTHS, _NUMBERS.unpack(place), strict=True):
+            if self._beginnings.add(_DIGEST.pack(before, number, depth)) is not None:
                 shared = min(depth, size)
             if depth >= size:
                 break
-            before = crc
+            before = number
         return shared
 
     def _count_output(self, body: Json) -> None:

@@ -30,12 +30,14 @@ from redis.retry import Retry
 START_SECONDS = 300  # recovery after a crash replays up to max_wal_size
 STOP_SECONDS = 60
 
+_MEMORY_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
 _POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",
+    # A million queued jobs touch a gigabyte. Half of what PostgreSQL's manual gives a server alone: a model is here too.
+    "shared_buffers": f"{min(max(_MEMORY_MB // 8, 128), 4096)}MB",
+    "effective_cache_size": f"{max(_MEMORY_MB // 4, 256)}MB",
     "synchronous_commit": "on",
     "fsync": "on",
     "wal_compression": "pglz",  # the only method of this build

@@ -57,16 +57,26 @@ def test_lines_with_a_beginning_in_common_stand_together_at_every_depth() -> Non
     lines = [(d, part, q) for q in range(4) for part in range(3) for d in range(5)]
     random.Random(2).shuffle(lines)
     texts = {line: documents[line[0]] + f"part {line[1]}" * 1000 + f"question {line[2]}" for line in lines}
-    order = sorted(lines, key=lambda line: input_lines.place(chat(texts[line]), lines.index(line)))
+    places = input_lines.Places()
+    where = {line: places.of(chat(texts[line]), number) for number, line in enumerate(lines)}
+    order = sorted(lines, key=lambda line: where[line])
     groups = [line[:2] for line in order]
     assert sum(before != after for before, after in itertools.pairwise(groups)) == 14
     assert sum(before != after for before, after in itertools.pairwise(order) if before[0] != after[0]) == 4
 
 
 def test_lines_of_the_same_prompt_keep_the_order_of_the_file() -> None:
-    places = [input_lines.place(chat("hello"), line) for line in (1, 2, 300, 70_000)]
+    same = input_lines.Places()
+    places = [same.of(chat("hello"), line) for line in (1, 2, 300, 70_000)]
     assert places == sorted(places)
     assert {len(place) for place in places} == {24}
+
+
+@pytest.mark.parametrize("instructions", ["", "You are a helpful assistant. " * 100])
+def test_lines_with_nothing_but_their_instructions_in_common_keep_the_order_of_the_file(instructions: str) -> None:
+    file = input_lines.Places()
+    places = [file.of(chat(f"{instructions}{random.Random(line).random()}" * 9), line) for line in range(100)]
+    assert places == sorted(places)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event
 
-from jobs import read
+from jobs import ids, read
 from jobs.database import Database, statement
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows
@@ -92,3 +92,25 @@ async def test_the_hot_statements_find_jobs_by_index(
     retired = await plan(database, "retire_due")
     assert "jobs_queued" in retired and "jobs_blocked" in retired, retired
     assert "jobs_pkey" not in retired and "Seq Scan" not in retired, retired
+
+
+async def test_a_claim_from_a_long_analysed_queue_reads_only_what_it_takes(
+    database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    await accept(new_job())
+    queued = [ids.new() for _ in range(50_000)]
+    async with database.transaction() as connection:
+        await connection.execute(
+            b"INSERT INTO jobs (id, flow_id, tenant_id, cost, tier, timeout_s, place)"
+            b" SELECT id, (SELECT id FROM flows), 1, 1, 1, 60, uuid_send(id) FROM unnest(%s::uuid[]) id",
+            [queued],
+        )
+        await connection.execute(
+            b"INSERT INTO requests (job_id, endpoint, model, body) SELECT unnest(%s::uuid[]), '', '', ''", [queued]
+        )
+    for table in ("flows", "jobs", "requests"):
+        await rows(database, f"ANALYZE {table}")
+    found = await plan(database, "claim")
+    assert "Merge Join" not in found, found
+    assert re.search(r"Scan using jobs_pkey on jobs.*\n\s*Index Cond: \(id = ANY", found), found
+    assert found.count("Index Cond: (job_id = t.id)") > 0, found
