@@ -1,0 +1,5 @@
+INSERT INTO deliveries (id, subject_id, endpoint_id, tenant_id, lane, test, type, body)
+SELECT new_id(), CAST(:subject AS uuid), e.id, e.tenant_id, e.lane, true, :type, event_body(CAST(:subject AS uuid), :type, now())
+FROM webhook_endpoints e
+WHERE e.id = :endpoint AND e.tenant_id = :tenant
+RETURNING id
