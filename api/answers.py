@@ -66,9 +66,9 @@ async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, Resu
 
 async def answer(parts: Parts, request: Request, job: NewJob, preference: Preference) -> Response:
     """Accept the job and answer as the client prefers."""
-    if not preference.respond_async:
+    if job.waited:
         return await _respond(parts, request, job, Repeat.of(request))
-    headers = {"preference-applied": preference.applied}
+    headers = {"preference-applied": preference.applied} if preference.respond_async else None
     if not preference.wait:
         accepted = await parts.acceptor.accept(job)
         return await accepted_response(parts, request, job, accepted.id, headers)

@@ -13,7 +13,7 @@ from jobs.accept import Acceptor
 from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
 from jobs.blobs import Blobs
-from jobs.broker import CONTROL_QUEUE
+from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.keys import Keyring
@@ -28,7 +28,7 @@ _TICKETS_PER_SLOT = 2
 class Parts:
     """`stopping` is set when the server begins to stop, while requests are still being answered.
 
-    `wake_control` has control look at once for what there is to do; it never blocks.
+    `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send; neither blocks.
     """
 
     settings: Settings
@@ -42,6 +42,7 @@ class Parts:
     waiters: Waiters
     blobs: Blobs
     wake_control: Callable[[], None]
+    deliver: Callable[[], None]
     stopping: asyncio.Event
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
@@ -49,6 +50,8 @@ class Parts:
         ended = await cancel.cancel(self.database, job_ids)
         self.announcer.abort(ended)
         self.announcer.announce(ended)
+        if ended:
+            self.deliver()
         return ended
 
 
@@ -84,7 +87,7 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             settings=settings,
             database=database,
             catalog=catalog,
-            admission=Admission(settings, catalog),
+            admission=Admission(settings, catalog, database),
             keyring=Keyring(database),
             acceptor=Acceptor(database, publish),
             backlog=Backlog(database),
@@ -92,5 +95,6 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             waiters=waiters,
             blobs=Blobs(settings.blob_store),
             wake_control=lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
+            deliver=lambda: publisher.publish(DELIVER_QUEUE, 1, 1),
             stopping=stopping,
         )

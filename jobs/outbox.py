@@ -14,8 +14,10 @@ from jobs.deliveries import DeliveryStatus
 from jobs.records import Json, Result
 from jobs.secrets import Unreadable, Vault
 
-LEASE_SECONDS: Final = 60.0
+LEASE_SECONDS: Final = 30.0
 """How long a claimed delivery is left to who claimed it; after that somebody else sends it."""
+FEW: Final = 8
+MANY: Final = 64
 _LONGEST_RESULT: Final = 256 * 2**10
 
 
@@ -69,9 +71,14 @@ class Mark:
     answer: bytes | None = None
 
 
-async def claim(database: Database, vault: Vault, full: Collection[int], *, each: int, most: int) -> list[Due]:
-    """Take up to `most` due deliveries, up to `each` of one lane, none of the lanes in `full`; oldest first."""
-    rows = await database.run("deliveries_claim", full=list(full), each=each, most=most, lease=LEASE_SECONDS)
+async def claim(
+    database: Database, vault: Vault, full: Collection[int], quick: Collection[int], most: int
+) -> list[Due]:
+    """Take up to `most` due deliveries, oldest first: `MANY` of each lane in `quick`, a `FEW` of each other one, none of
+    those in `full`."""
+    rows = await database.run(
+        "deliveries_claim", full=list(full), quick=list(quick), many=MANY, few=FEW, most=most, lease=LEASE_SECONDS
+    )
     return [_due(row, vault) for row in rows]
 
 
@@ -92,7 +99,7 @@ async def include_result(database: Database, due: Due) -> Due | None:
 
 
 async def mark(database: Database, marks: Sequence[Mark]) -> dict[UUID, str]:
-    """Write what became of deliveries, of those that are still ours; the endpoints that this disabled, with the reason."""
+    """Write what became of those deliveries that are still ours; the endpoints that this disabled, with the reason."""
     rows = await database.run(
         "deliveries_mark",
         ids=[mark.due.id for mark in marks],

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.secrets import Vault
 from jobs.webhook_url import Reach
 
 
@@ -129,6 +130,20 @@ class Settings(BaseSettings):
         alias="WEBHOOK_PROXY_URL",
         description="HTTP proxy through which all webhooks go; it then judges the addresses instead of Longhaul.",
     )
+    webhook_jitter: float = Field(
+        0.2,
+        alias="LONGHAUL_WEBHOOK_JITTER",
+        ge=0,
+        lt=1,
+        description="How far a webhook's next attempt may lie from its schedule, as a part of the pause before it.",
+    )
+    secret_key: str = Field(
+        "",
+        alias="LONGHAUL_SECRET_KEY",
+        repr=False,
+        description="Encrypts webhooks' secrets and headers; several with commas, the first for what is new. `longhaul "
+        "up` makes one and keeps it at home; others: `Fernet.generate_key()` of `cryptography`.",
+    )
 
     # Worker.
     lease_seconds: float = Field(
@@ -199,6 +214,15 @@ class Settings(BaseSettings):
     @classmethod
     def _receivers_are_hosts_or_networks(cls, value: str) -> str:
         Reach.of(value, "")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _keys_are_keys(cls, value: str) -> str:
+        try:
+            Vault(value)
+        except ValueError:
+            raise ValueError("must be 32 bytes in URL-safe base64, or several of these with commas") from None
         return value
 
     @field_validator("webhook_ports")

@@ -5,7 +5,7 @@ Secrets and headers are stored encrypted; a secret is shown when it is made and 
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -168,6 +168,19 @@ async def rotate_default(database: Database, vault: Vault, tenant: str, *, keep_
 async def has_default(database: Database, tenant_id: int) -> bool:
     """Whether a tenant has a default secret. Once it has one, it keeps having one."""
     return bool(await database.run("default_secret_look", tenant=tenant_id))
+
+
+def own_webhooks(subjects: Iterable[tuple[UUID, OwnWebhook | None]]) -> dict[str, list[Any]]:
+    """The parameters of the statements that store subjects with their own webhooks: one list a column."""
+    those = [(subject, webhook) for subject, webhook in subjects if webhook is not None]
+    return {
+        "hooked": [subject for subject, _ in those],
+        "hook_lanes": [webhook.lane for _, webhook in those],
+        # PostgreSQL has no arrays of arrays of different lengths.
+        "hook_events": [" ".join(webhook.event_types) for _, webhook in those],
+        "hook_includes": [webhook.includes_result for _, webhook in those],
+        "hook_targets": [webhook.target for _, webhook in those],
+    }
 
 
 async def own(database: Database, subject_id: UUID) -> OwnWebhook | None:

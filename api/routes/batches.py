@@ -47,7 +47,7 @@ async def create(request: Request, tenant: Caller) -> JsonResponse:
     file = ids.new() if inline is not None else batch_objects.input_file(required(fields, "input_file_id"))
     endpoint = allowed(required(fields, "endpoint"))
     window, seconds = batch_objects.window(required(fields, "completion_window"))
-    metadata = terms.read({"metadata": fields.get("metadata")}).metadata
+    metadata = terms.read({"metadata": fields.get("metadata")}, here.admission.reach).metadata
     output_expires_seconds = batch_objects.output_expiry(fields.get("output_expires_after"))
     lines = [] if inline is None else await _lines(inline, endpoint)
     batch = NewBatch(

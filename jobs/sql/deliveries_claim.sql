@@ -14,7 +14,7 @@ due AS MATERIALIZED (
         SELECT id FROM deliveries
         WHERE status = 'pending' AND lane = l.lane AND next_at <= now()
         ORDER BY next_at
-        LIMIT :each
+        LIMIT CASE WHEN l.lane = ANY(CAST(:quick AS bigint[])) THEN CAST(:many AS int) ELSE CAST(:few AS int) END
         FOR UPDATE SKIP LOCKED
     ) d
     WHERE l.lane IS NOT NULL AND l.lane <> ALL(CAST(:full AS bigint[]))

@@ -12,9 +12,10 @@ CREATE TYPE delivery_status AS ENUM ('pending', 'succeeded', 'failed');
 
 -- A UUIDv7: the random bits of a version 4, 48 bits of Unix milliseconds in front, the version's digit 7.
 CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE AS $$
-    SELECT CAST(encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING
-        substring(int8send(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)) FROM 3) FROM 1), 52, 1), 53, 1),
-        'hex') AS uuid)
+    SELECT CAST(encode(set_bit(set_bit(overlay(
+        uuid_send(gen_random_uuid())
+        PLACING substring(int8send(CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)) FROM 3) FROM 1
+    ), 52, 1), 53, 1), 'hex') AS uuid)
 $$;
 
 -- An event is what became of one job or batch, so it needs no row to have an id.
