@@ -1,4 +1,4 @@
-"""What a client says about a webhook, checked: its URL, events, headers and secret; and its own, made ready to store."""
+"""What a client says about a webhook, checked: URL, events, headers, secret; and one of its own, ready to be stored."""
 
 import json
 import re
