@@ -177,7 +177,9 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
     try:
         return await here.admission.admit(submitted, outside)
     except (BadRequest, NotFound) as error:
-        error.param = "body" if error.param is None else f"body.{error.param}"
+        name = (error.param or "").partition(".")[0]
+        if name != "webhook" or item.get("webhook") is None:  # the item's own wins over one in the body
+            error.param = "body" if error.param is None else f"body.{error.param}"
         raise
 
 
