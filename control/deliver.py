@@ -122,7 +122,8 @@ class Courier:
 
     async def _attempt(self, due: Due) -> tuple[Mark | None, bool, float]:
         """What became of it, whether the receiver is well, and how long it asks to be left alone."""
-        if due.receiver is None:
+        receiver = due.receiver
+        if receiver is None:
             return verdict.of_nowhere(due, self._jitter), True, 0.0
         if due.includes_result:
             included = await outbox.include_result(self._database, due)
@@ -131,7 +132,7 @@ class Courier:
             due = included
         began = datetime.now(UTC)
         try:
-            answer = await self._egress.post(due.receiver.url, _headers(due, due.receiver, began), due.body)
+            answer = await self._egress.post(receiver.url, _headers(due, receiver, began), due.body)
         except Undelivered as silence:
             return verdict.of_silence(due, began, silence, self._jitter), False, 0.0
         trouble = verdict.is_trouble(answer)

@@ -74,7 +74,7 @@ class Mark:
 async def claim(
     database: Database, vault: Vault, full: Collection[int], quick: Collection[int], most: int
 ) -> list[Due]:
-    """Take up to `most` due deliveries: `MANY` of each lane in `quick`, `FEW` of the others, none of those in `full`."""
+    """Take up to `most` due deliveries: `MANY` of each lane in `quick`, `FEW` of others, none of those in `full`."""
     rows = await database.run(
         "deliveries_claim", full=list(full), quick=list(quick), many=MANY, few=FEW, most=most, lease=LEASE_SECONDS
     )

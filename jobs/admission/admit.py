@@ -9,7 +9,7 @@ from jobs import events, ids, payload
 from jobs.admission import media, parameters, terms
 from jobs.admission.forms import Form, compile_form
 from jobs.admission.terms import Terms
-from jobs.admission.webhook import Sealer, Webhook
+from jobs.admission.webhook import Sealer, Webhook, refuse_of_line
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.endpoints import INFERENCE, MULTIPART, OURS
@@ -121,8 +121,7 @@ class Admission:
 
     async def _webhook(self, submit: Submit, asked: Webhook) -> OwnWebhook:
         if submit.line:
-            message = "Unsupported parameter: 'webhook' is not told of single lines; give it to the batch."
-            raise BadRequest(message, param="webhook", code="unsupported_parameter")
+            refuse_of_line(asked)
         if submit.endpoint != parameters.RESPONSES and not set(events.RESPONSE).isdisjoint(asked.event_types):
             message = f"Invalid 'webhook.events': only {parameters.RESPONSES} has events of the kind 'response.*'."
             raise BadRequest(message, param="webhook.events", code="invalid_value")

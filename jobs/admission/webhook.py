@@ -9,10 +9,11 @@ from typing import Any, Final, NoReturn
 from jobs import events, signing, webhooks
 from jobs.database import Database
 from jobs.errors import BadRequest
-from jobs.records import OwnWebhook
+from jobs.records import Json, OwnWebhook
 from jobs.secrets import Vault
 from jobs.webhook_url import Reach, Target, check
 
+BATCH_FIELDS: Final = ("webhook", "callback_url")
 _FIELDS: Final = ("url", "events", "secret", "headers", "include")
 _RESULT: Final = "result"
 _LONGEST_SECRET: Final = 256
@@ -68,6 +69,24 @@ def read(value: Any, reach: Reach, param: str, known: Sequence[str], default: Se
         headers=headers(fields.get("headers"), f"{param}.headers"),
         includes_result=include == _RESULT,
     )
+
+
+def of_batch(fields: Json, reach: Reach) -> Webhook | None:
+    """The webhook among the fields of a new batch, by the name `webhook` or `callback_url`.
+
+    Raises:
+        BadRequest: naming the field.
+    """
+    given = [name for name in BATCH_FIELDS if fields.get(name) is not None]
+    if len(given) > 1:
+        _refuse("Give either 'webhook' or 'callback_url', not both.", given[1])
+    for name in given:
+        webhook = read(fields[name], reach, name, events.BATCH, events.BATCH)
+        if webhook is not None and webhook.includes_result:
+            place = f"{name}.include"
+            _refuse(f"Unsupported parameter: '{place}': a batch's results are files.", place, "unsupported_parameter")
+        return webhook
+    return None
 
 
 def address(value: Any, reach: Reach, param: str) -> str:
@@ -156,6 +175,13 @@ def _check_header(name: str, text: Any, place: str) -> None:
         _refuse(f"Unsupported parameter: '{place}' is set by this server.", place, "unsupported_parameter")
     if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
         _refuse(f"Invalid '{place}': expected a string of visible ASCII characters.", place)
+
+
+def refuse_of_line(webhook: Webhook | None) -> None:
+    """Raises BadRequest if a line of a batch brings a webhook: it is the batch that tells."""
+    if webhook is not None:
+        message = "Unsupported parameter: 'webhook' is not told of single lines; give it to the batch."
+        _refuse(message, "webhook", "unsupported_parameter")
 
 
 class Sealer:

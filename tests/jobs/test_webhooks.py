@@ -34,9 +34,7 @@ async def test_an_endpoint_is_found_as_it_was_made(database: Database) -> None:
 
 async def test_secrets_and_headers_are_stored_encrypted(database: Database) -> None:
     _, secret = await endpoint(database, "batch.completed", headers={"Authorization": "Bearer hidden"})
-    stored = await value(
-        database, "SELECT w::text || s::text FROM webhook_endpoints w, webhook_secrets s"
-    )
+    stored = await value(database, "SELECT w::text || s::text FROM webhook_endpoints w, webhook_secrets s")
     for hidden in (secret, "hidden", secret.encode().hex(), b"hidden".hex()):
         assert hidden not in stored
 
