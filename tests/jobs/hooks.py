@@ -13,7 +13,8 @@ from jobs.secrets import Vault, new_key
 from jobs.webhooks import Endpoint
 from tests.jobs.ledger import rows
 
-VAULT: Final = Vault(new_key())
+KEY: Final = new_key()
+VAULT: Final = Vault(KEY)
 URL: Final = "https://example.com/hook"
 SECRET: Final = "whsec_" + "A" * 44
 
