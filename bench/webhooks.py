@@ -17,6 +17,7 @@ from uuid import UUID
 import httpx
 
 from bench.figure import Figure, Goal, Scale, alternate, ratios, said, say, windows
+from bench.receiver import MOST
 from bench.stack import Child, Deployment, Stores, deployment, stores
 from jobs import events, webhooks
 from jobs.secrets import Vault, new_key
@@ -52,11 +53,14 @@ class Receiver:
 
     async def listen(self) -> None:
         """Take in what it got since the last time."""
-        await self.child.say("")
-        heard = json.loads(await self.child.hear())
-        self.cpu += heard["cpu"]
-        for identity, at in heard["hits"]:
-            self.hits.setdefault(identity, at)
+        count = MOST
+        while count == MOST:
+            await self.child.say("")
+            heard = json.loads(await self.child.hear())
+            self.cpu += heard["cpu"]
+            for identity, at in heard["hits"]:
+                self.hits.setdefault(identity, at)
+            count = len(heard["hits"])
 
     async def until(self, count: int) -> None:
         """Return when it has got so many deliveries."""

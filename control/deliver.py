@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from control import verdict
 from control.egress import Egress, Undelivered
@@ -54,7 +54,8 @@ class Courier:
         try:
             while True:
                 self._news.clear()
-                await self._look()
+                if not await self._look():
+                    await asyncio.sleep(_LOOK_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_SECONDS):
                         await self._news.wait()
@@ -67,7 +68,8 @@ class Courier:
                 for task in late:
                     task.cancel()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Claim and send; False if the database does not answer."""
         now = time.monotonic()
         for number, lane in list(self._lanes.items()):
             if lane.is_idle(now):
@@ -75,7 +77,7 @@ class Courier:
             else:
                 self._send_from(lane)
         if len(self._tasks) >= _MOST_IN_HAND:
-            return
+            return True
         full = [number for number, lane in self._lanes.items() if lane.is_full(now)]
         quick = [number for number, lane in self._lanes.items() if lane.quick]
         try:
@@ -83,13 +85,14 @@ class Courier:
         except Exception as error:  # the loop must outlive it, and looks again in a second
             lost = isinstance(error, (TimeoutError, OSError)) or is_connection_lost(error)
             _log.warning("cannot look for webhooks", error=str(error), exc_info=None if lost else error)
-            return
+            return False
         now = time.monotonic()
         for number, several in _by_lane(claimed).items():
             self._lanes[number].put(several, now)
             self._send_from(self._lanes[number])
         if len(claimed) == _COMPANY:
             self._news.set()
+        return True
 
     def _send_from(self, lane: Lane) -> None:
         """Send what this receiver can take now, and give back what it cannot take for a while."""
@@ -145,20 +148,30 @@ class Courier:
         metrics.DELIVERIES.labels(outcome).inc()
 
     async def _mark(self, marks: Sequence[Mark]) -> Sequence[None]:
+        await self._write(sorted(marks, key=lambda mark: mark.due.id))
+        return [None] * len(marks)
+
+    async def _write(self, marks: Sequence[Mark]) -> None:
         """Write these, however long the database is away: a delivery that was made is not made again for nothing."""
-        marks = sorted(marks, key=lambda mark: mark.due.id)
         pause = 0.05
         while True:
             try:
                 disabled = await outbox.mark(self._database, marks)
+            except (DataError, IntegrityError, UnicodeError) as error:
+                if len(marks) == 1:
+                    _log.error("a mark cannot be stored", delivery=marks[0].due.webhook_id, error=str(error))
+                    return
+                for mark in marks:  # one that cannot be stored must not hold up its company
+                    await self._write([mark])
+                return
             except (SQLAlchemyError, OSError, TimeoutError) as error:
                 _log.warning("cannot mark webhooks, the database does not answer", error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(1.0, pause * 2)
-                continue
-            for endpoint, reason in disabled.items():
-                _log.warning("a webhook endpoint is disabled", endpoint=ids.endpoint_id(endpoint), reason=reason)
-            return [None] * len(marks)
+            else:
+                for endpoint, reason in disabled.items():
+                    _log.warning("a webhook endpoint is disabled", endpoint=ids.endpoint_id(endpoint), reason=reason)
+                return
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

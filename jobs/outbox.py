@@ -104,7 +104,7 @@ async def mark(database: Database, marks: Sequence[Mark]) -> dict[UUID, str]:
         ids=[mark.due.id for mark in marks],
         lease_tokens=[mark.due.lease_token for mark in marks],
         statuses=[mark.status.value for mark in marks],
-        delays=[mark.delay for mark in marks],
+        delays=[float(mark.delay) for mark in marks],
         ats=[mark.at for mark in marks],
         latencies=[mark.latency_ms for mark in marks],
         status_codes=[mark.status_code for mark in marks],

@@ -23,9 +23,8 @@ due AS MATERIALIZED (
 claimed AS (
     UPDATE deliveries
     SET lease_token = lease_token + 1, next_at = now() + make_interval(secs => :lease)
-    FROM due
-    WHERE deliveries.id = due.id
-    RETURNING deliveries.*
+    WHERE id = ANY(ARRAY(SELECT id FROM due))
+    RETURNING *
 )
 SELECT c.id, c.lease_token, c.lane, c.subject_id, c.attempts, c.includes_result, c.test, c.type, c.body,
        e.url, e.headers, e.disabled_reason, o.target,

@@ -2,6 +2,7 @@
 -- What became of deliveries, fenced by the lease token. Without a time there was no attempt, without a latency nothing
 -- was sent. An endpoint's record is written when it changes only: a failure begins it, a success ends it; 410, and five
 -- days of failures alone, disable.
+-- `pending_since` stands for the status (a CHECK says so): asked for that, the planner may read all that is pending.
 WITH outcome AS MATERIALIZED (
     SELECT *
     FROM unnest(
@@ -17,7 +18,7 @@ marked AS (
         pending_since = CASE o.status WHEN 'pending' THEN deliveries.pending_since END,
         next_at = CASE o.status WHEN 'pending' THEN now() + make_interval(secs => o.delay) END
     FROM outcome o
-    WHERE deliveries.id = o.id AND deliveries.lease_token = o.lease_token AND deliveries.status = 'pending'
+    WHERE deliveries.id = o.id AND deliveries.lease_token = o.lease_token AND deliveries.pending_since IS NOT NULL
     RETURNING deliveries.id, deliveries.endpoint_id, deliveries.test
 ),
 noted AS (

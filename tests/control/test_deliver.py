@@ -18,7 +18,7 @@ from jobs.database import Database
 from jobs.deliveries import Delivery, DeliveryStatus
 from jobs.webhook_url import Reach
 from tests.jobs.conftest import Outage
-from tests.jobs.hooks import SECRET, VAULT, endpoint, own
+from tests.jobs.hooks import SECRET, VAULT, endpoint, own, send
 from tests.jobs.ledger import rows, value
 from tests.receiver import Hit, Receiver, Reply, receiving
 from tests.until import until
@@ -46,13 +46,6 @@ def courier(database: Database) -> Running:
 async def receiver() -> AsyncIterator[Receiver]:
     async with receiving() as it:
         yield it
-
-
-async def send(database: Database, endpoint_id: UUID, count: int = 1) -> list[UUID]:
-    """Deliveries to an endpoint, as an end would have written them."""
-    made = [await deliveries.test(database, 1, endpoint_id, "job.completed") for _ in range(count)]
-    await rows(database, "UPDATE deliveries SET test = false WHERE id = ANY(%s)", made)
-    return made
 
 
 async def becomes(database: Database, delivery: UUID, status: DeliveryStatus, attempts: int = 1) -> Delivery:

@@ -99,8 +99,16 @@ async def test_every_event_arrives_whatever_is_killed(tmp_path: Path) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
+    refused: set[str] = set()
+
+    def refuse_some_once(hit: Hit) -> Reply:
+        identity = hit.headers["webhook-id"]
+        fails = identity not in refused and rng.random() < 0.01  # the third attempt would be minutes later
+        refused.update([identity] if fails else [])
+        return Reply(503 if fails else 200, seconds=rng.uniform(0, 0.02))
+
     async with receiving() as receiver, running(tmp_path, receiver, ENDPOINTS) as deployment:
-        receiver.answer = lambda hit: Reply(seconds=rng.uniform(0, 0.02), status=503 if rng.random() < 0.01 else 200)
+        receiver.answer = refuse_some_once
         jobs = await submit(deployment, JOBS)
         for share in (0.1, 0.25, 0.4, 0.55):
             await until_hits(receiver, round(DELIVERIES * share))

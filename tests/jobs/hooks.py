@@ -40,3 +40,17 @@ async def told(database: Database) -> list[tuple[str, UUID]]:
 async def claim(database: Database, full: Sequence[int] = (), most: int = 100) -> list[Due]:
     """What is due."""
     return await outbox.claim(database, VAULT, full, (), most)
+
+
+async def send(database: Database, endpoint_id: UUID, count: int = 1) -> list[UUID]:
+    """Deliveries to an endpoint, as ends of jobs would have written them."""
+    made = await rows(
+        database,
+        "INSERT INTO deliveries (id, subject_id, endpoint_id, tenant_id, lane, type, body)"
+        " SELECT new_id(), s, id, tenant_id, lane, 'job.completed', event_body(s, 'job.completed', now())"
+        " FROM webhook_endpoints, (SELECT gen_random_uuid() AS s FROM generate_series(1, %s)) n"
+        " WHERE id = %s RETURNING id",
+        count,
+        endpoint_id,
+    )
+    return [row.id for row in made]

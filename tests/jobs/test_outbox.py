@@ -19,17 +19,10 @@ from jobs.secrets import Vault
 from jobs.states import Status
 from jobs.webhooks import Changes
 from tests.jobs.conftest import Accept, MakeJob
-from tests.jobs.hooks import SECRET, URL, VAULT, claim, endpoint, own
+from tests.jobs.hooks import SECRET, URL, VAULT, claim, endpoint, own, send
 from tests.jobs.ledger import rows, value
 
 PENDING, SUCCEEDED, FAILED = DeliveryStatus
-
-
-async def send(database: Database, endpoint_id: UUID, count: int = 1) -> None:
-    """Deliveries that behave as any other's."""
-    for _ in range(count):
-        await deliveries.test(database, 1, endpoint_id, "job.completed")
-    await rows(database, "UPDATE deliveries SET test = false")
 
 
 def answered(due: Due, status: DeliveryStatus, code: int | None = 200, delay: float = 0, **fields: Any) -> Mark:
@@ -99,6 +92,26 @@ async def test_an_attempt_is_kept_to_be_seen(database: Database) -> None:
     await due_again(database)
     [due] = await claim(database)
     assert due.attempts == 1
+
+
+async def test_marks_of_every_kind_are_written_together(database: Database) -> None:
+    made, _ = await endpoint(database, "job.completed")
+    await send(database, made.id, 4)
+    first, second, third, fourth = await claim(database)
+    marks = [
+        answered(first, SUCCEEDED),
+        answered(second, PENDING, 503, delay=5.25, answer=b"\x00\xff"),
+        answered(third, FAILED, None, error="no answer"),
+        Mark(fourth, PENDING, 10),
+    ]
+    await outbox.mark(database, marks)
+    found = await deliveries.of_endpoint(database, 1, made.id, limit=9)
+    assert {each.id: (each.status, len(each.attempts)) for each in found} == {
+        first.id: (SUCCEEDED, 1),
+        second.id: (PENDING, 1),
+        third.id: (FAILED, 1),
+        fourth.id: (PENDING, 0),
+    }
 
 
 async def test_what_was_only_put_off_is_no_attempt(database: Database) -> None:
