@@ -8,8 +8,8 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
@@ -20,7 +20,10 @@ from bench.figure import Figure, Goal, Scale, alternate, ratios, said, say, wind
 from bench.receiver import MOST
 from bench.stack import Child, Deployment, Stores, deployment, stores
 from jobs import events, webhooks
+from jobs.broker import DELIVER_QUEUE
 from jobs.secrets import Vault, new_key
+from jobs.settings import Settings
+from jobs.tickets import Publisher
 from jobs.webhooks import Endpoint
 
 _DELIVERIES: Final = 10_000
@@ -175,9 +178,11 @@ async def _dead(servers: Stores, scale: Scale) -> Figure:
             healthy = await _endpoints(ours, well)
             others = await _endpoints(ours, [receiver.url(f"/dead/{number}") for number in range(dead)])
             await asyncio.sleep(2)
-            for _ in range(round(seconds * _ROUNDS_PER_SECOND)):
-                await _tell(ours, 1, healthy + others)
-                await asyncio.sleep(1 / _ROUNDS_PER_SECOND)
+            with _tickets(ours) as publisher:
+                for _ in range(round(seconds * _ROUNDS_PER_SECOND)):
+                    await _tell(ours, 1, healthy + others)
+                    publisher.publish(DELIVER_QUEUE, 1, 1)
+                    await asyncio.sleep(1 / _ROUNDS_PER_SECOND)
             await asyncio.sleep(2)
             await receiver.listen()
             told = await _times(
@@ -196,6 +201,18 @@ async def _dead(servers: Stores, scale: Scale) -> Figure:
     )
     what = f"{_ENDPOINTS} receivers, half of them dead: p95 of the others over p95 with none dead"
     return ratios(what, pairs, "ms", Goal(1.5, at_most=True))
+
+
+@contextmanager
+def _tickets(ours: Deployment) -> Iterator[Publisher]:
+    """What a worker has besides its engine: the bell that wakes control."""
+    prefix, redis_url = ours.environment["LONGHAUL_REDIS_PREFIX"], ours.environment["REDIS_URL"]
+    publisher = Publisher(Settings(redis_url=redis_url, redis_prefix=prefix))
+    publisher.start()
+    try:
+        yield publisher
+    finally:
+        publisher.stop()
 
 
 async def _times(ours: Deployment, query: str, *parameters: Any) -> Mapping[str, float]:
