@@ -73,6 +73,16 @@ async def test_an_update_changes_what_it_names_only(database: Database) -> None:
     assert (await webhooks.update(database, VAULT, 1, made.id, Changes(headers={}))).header_names == ()
 
 
+async def test_an_update_that_changes_nothing_leaves_no_trace(database: Database) -> None:
+    made, _ = await endpoint(database, "job.failed")
+    same = Changes(name=made.name, url=made.url, event_types=["job.failed"], headers={}, disabled=False)
+    assert await webhooks.update(database, VAULT, 1, made.id, same) == made
+    for changes in (Changes(url="https://example.org"), Changes(headers={"X-A": "1"}), Changes(disabled=True)):
+        changed = await webhooks.update(database, VAULT, 1, made.id, changes)
+        assert changed.updated_at > made.updated_at
+        made = changed
+
+
 async def test_who_is_enabled_again_begins_with_a_clean_record(database: Database) -> None:
     made, _ = await endpoint(database, "job.failed")
     off = await webhooks.update(database, VAULT, 1, made.id, Changes(disabled=True))
