@@ -17,6 +17,7 @@ from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.keys import Keyring
+from jobs.secrets import Vault
 from jobs.settings import Settings
 from jobs.tickets import Publisher
 from jobs.wake import Announcer, Waiters
@@ -36,6 +37,7 @@ class Parts:
     catalog: Catalog
     admission: Admission
     keyring: Keyring
+    vault: Vault
     acceptor: Acceptor
     backlog: Backlog
     announcer: Announcer
@@ -89,6 +91,7 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             catalog=catalog,
             admission=Admission(settings, catalog, database),
             keyring=Keyring(database),
+            vault=Vault(settings.secret_key),
             acceptor=Acceptor(database, publish),
             backlog=Backlog(database),
             announcer=announcer,
