@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -19,6 +19,8 @@ from jobs import cancel, ids, read, repeats
 from jobs.errors import Conflict, LonghaulError, NotFound, Unavailable, UpstreamLost
 from jobs.records import Json, NewJob, Result
 from jobs.states import Status
+
+T = TypeVar("T")
 
 _NO_RETRY: Final = {"x-should-retry": "false"}
 
@@ -49,7 +51,7 @@ class Repeat:
         return cls(min(int(count), 10_000) if count.isdecimal() and count.isascii() else None)
 
 
-async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, Result | None]) -> Ending:
+async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, T]) -> T | Interruption:
     """What comes first: the result, the end of its time, the client's disconnect, or this process's stop."""
     ended = asyncio.ensure_future(result)
     gone = asyncio.ensure_future(_disconnected(request))
@@ -66,9 +68,9 @@ async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, Resu
 
 async def answer(parts: Parts, request: Request, job: NewJob, preference: Preference) -> Response:
     """Accept the job and answer as the client prefers."""
-    if not preference.respond_async:
+    if job.waited:
         return await _respond(parts, request, job, Repeat.of(request))
-    headers = {"preference-applied": preference.applied}
+    headers = {"preference-applied": preference.applied} if preference.respond_async else None
     if not preference.wait:
         accepted = await parts.acceptor.accept(job)
         return await accepted_response(parts, request, job, accepted.id, headers)

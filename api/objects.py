@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from jobs import ids, payload
 from jobs.backlog import Lane
@@ -114,17 +113,7 @@ def _response(view: JobView, with_body: bool) -> Json | None:
     if view.status_code is None:
         return None
     response: Json = {"status_code": view.status_code, "request_id": f"req_{view.id.hex}"}
-    return response | {"body": _parsed(view.body)} if with_body else response
-
-
-def _parsed(body: bytes | None) -> Any:
-    """The engine's JSON; what is none is shown as text."""
-    if body is None:
-        return None
-    try:
-        return payload.decode(body)
-    except (ValueError, RecursionError):
-        return body.decode(errors="replace")
+    return response | {"body": payload.shown(view.body)} if with_body else response
 
 
 def _error(view: JobView) -> Json | None:

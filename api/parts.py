@@ -13,10 +13,11 @@ from jobs.accept import Acceptor
 from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
 from jobs.blobs import Blobs
-from jobs.broker import CONTROL_QUEUE
+from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.keys import Keyring
+from jobs.secrets import Vault
 from jobs.settings import Settings
 from jobs.tickets import Publisher
 from jobs.wake import Announcer, Waiters
@@ -28,7 +29,7 @@ _TICKETS_PER_SLOT = 2
 class Parts:
     """`stopping` is set when the server begins to stop, while requests are still being answered.
 
-    `wake_control` has control look at once for what there is to do; it never blocks.
+    `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send; neither blocks.
     """
 
     settings: Settings
@@ -36,12 +37,14 @@ class Parts:
     catalog: Catalog
     admission: Admission
     keyring: Keyring
+    vault: Vault
     acceptor: Acceptor
     backlog: Backlog
     announcer: Announcer
     waiters: Waiters
     blobs: Blobs
     wake_control: Callable[[], None]
+    deliver: Callable[[], None]
     stopping: asyncio.Event
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
@@ -49,6 +52,8 @@ class Parts:
         ended = await cancel.cancel(self.database, job_ids)
         self.announcer.abort(ended)
         self.announcer.announce(ended)
+        if ended:
+            self.deliver()
         return ended
 
 
@@ -84,13 +89,15 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             settings=settings,
             database=database,
             catalog=catalog,
-            admission=Admission(settings, catalog),
+            admission=Admission(settings, catalog, database),
             keyring=Keyring(database),
+            vault=Vault(settings.secret_key),
             acceptor=Acceptor(database, publish),
             backlog=Backlog(database),
             announcer=announcer,
             waiters=waiters,
             blobs=Blobs(settings.blob_store),
             wake_control=lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
+            deliver=lambda: publisher.publish(DELIVER_QUEUE, 1, 1),
             stopping=stopping,
         )

@@ -1,12 +1,14 @@
 """JSON on the wire: a request's body, its type by header and its size while it comes in; and a response's."""
 
+from collections.abc import Set
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from jobs.errors import TooLarge, WrongContentType
-from jobs.payload import write
+from jobs.errors import BadRequest, TooLarge, WrongContentType
+from jobs.payload import parse, write
+from jobs.records import Json
 
 _MOST_STRUCTURE: Final = 1_000_000
 """Each value in JSON has a comma or bracket of its own. Reading so many takes a second, in which all others wait."""
@@ -45,6 +47,27 @@ async def read(request: Request, limit: int) -> bytes:
             whole = b"".join(chunks)
             _refuse_crowds(whole)
             return whole
+
+
+async def fields(request: Request, limit: int, known: Set[str]) -> Json:
+    """The fields of the object that the body is.
+
+    Raises:
+        BadRequest: it is no object, or has a field that is not `known`; and what `read` raises.
+    """
+    value = parse(await read(request, limit))
+    if not isinstance(value, dict):
+        raise BadRequest("The request body must be a JSON object.", code="invalid_type")
+    for name in value.keys() - known:
+        message = f"Unrecognized request argument supplied: {name:.100}"
+        raise BadRequest(message, param=name[:100], code="unknown_parameter")
+    return value
+
+
+def is_empty(request: Request) -> bool:
+    """Whether the request says by its headers that it has no body."""
+    headers = request.headers
+    return "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
 
 
 class JsonResponse(Response):

@@ -13,7 +13,19 @@ from typing import Final
 
 from bench.figure import FULL, QUICK, Figure, Scale, say, show
 
-FIGURES: Final = ("batch", "latency", "serve", "submit", "pipeline", "memory", "bulk", "large", "mixed", "gpu")
+FIGURES: Final = (
+    "batch",
+    "latency",
+    "serve",
+    "submit",
+    "pipeline",
+    "memory",
+    "bulk",
+    "large",
+    "mixed",
+    "webhooks",
+    "gpu",
+)
 LONG: Final = ("depth", "million")
 OTHERS: Final = ("order",)
 

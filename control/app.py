@@ -3,22 +3,26 @@
 import asyncio
 import concurrent.futures
 import contextlib
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from uuid import UUID
 
 import structlog
 from celery.worker import state
 
 from control import abandon, deadlines, expire, finalise, forget, purge, reconcile, rescue, sweep
+from control.deliver import Courier
+from control.egress import Egress
 from control.ingest import Ingest
 from control.timetable import Chore, Timetable
 from jobs import logs, metrics, tickets
 from jobs.blobs import Blobs
-from jobs.broker import make_app
+from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, make_app
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.errors import Unavailable
 from jobs.loop import LoopThread
+from jobs.secrets import Vault
 from jobs.settings import Settings
 from jobs.tickets import Publisher
 from jobs.wake import Announcer
@@ -44,9 +48,10 @@ class Control:
         self._database_url, self._redis_url = settings.database_url, settings.redis_url
         self._publisher = Publisher(settings)
         self._timetable: Timetable | None = None
+        self._courier: Courier | None = None
 
     async def live(self) -> None:
-        """Do the chores until cancelled."""
+        """Do the chores and send webhooks until cancelled."""
         settings = self._settings
         self._publisher.start()
         announcer = Announcer(self._redis_url, settings.redis_prefix)
@@ -54,10 +59,15 @@ class Control:
         database = Database(self._database_url, pool_size=max(settings.pool_size, 2 * _MOST_CHORES))
         catalog = Catalog(database)
         try:
-            self._timetable = Timetable(database, self._chores(database, catalog, announcer))
-            await self._timetable.keep()
+            async with Egress(settings.webhook_reach, settings.webhook_proxy_url) as egress:
+                courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter)
+                timetable = Timetable(database, self._chores(database, catalog, announcer, courier))
+                self._timetable, self._courier = timetable, courier
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(timetable.keep())
+                    group.create_task(courier.run())
         finally:
-            self._timetable = None
+            self._timetable = self._courier = None
             await announcer.close()
             await asyncio.to_thread(self._publisher.stop)
             await database.close()
@@ -67,14 +77,29 @@ class Control:
         if self._timetable:
             self._timetable.wake()
 
-    def _chores(self, database: Database, catalog: Catalog, announcer: Announcer) -> list[Chore]:
+    def deliver(self) -> None:
+        """A ticket came: send the webhooks that are due now."""
+        if self._courier:
+            self._courier.wake()
+
+    def _chores(self, database: Database, catalog: Catalog, announcer: Announcer, courier: Courier) -> list[Chore]:
         seconds, lease_seconds = self._settings.chore_seconds, self._settings.lease_seconds
         soon = min(seconds, lease_seconds / 4)
-        announce, abort = announcer.announce, announcer.abort
+        abort = announcer.abort
         publish = self._publish_by(catalog)
         blobs = Blobs(self._settings.blob_store)
         ingest = Ingest(database, blobs, catalog, self._settings, publish)
         watch = rescue.Watch(lease_seconds)
+
+        def announce(ended: Sequence[UUID]) -> None:
+            announcer.announce(ended)
+            courier.wake()
+
+        async def finalises() -> int:
+            ended = await finalise.run(database, blobs)
+            if ended:
+                courier.wake()
+            return ended
 
         async def tops_up() -> int:
             await catalog.current()
@@ -92,7 +117,7 @@ class Control:
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
             Chore("ingest", _POLL_SECONDS, ingest.run, shared=True),
-            Chore("finalise", _LOOK_SECONDS, lambda: finalise.run(database, blobs), shared=True),
+            Chore("finalise", _LOOK_SECONDS, finalises, shared=True),
             Chore("deadlines", seconds, lambda: deadlines.run(database, announce, abort)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
             Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),
@@ -119,11 +144,13 @@ def main(settings: Settings) -> int:
         metrics.serve(settings.metrics_port)
     app = make_app(settings, "control")
 
-    @app.task(name=tickets.TASK, ignore_result=True)
-    def take(*_: object) -> None:
-        loop.loop.call_soon_threadsafe(control.wake)
+    @app.task(name=tickets.TASK, ignore_result=True, bind=True)
+    def take(task: Any) -> None:
+        asked = task.request.delivery_info["routing_key"]
+        loop.loop.call_soon_threadsafe(control.deliver if asked == DELIVER_QUEUE else control.wake)
 
     worker = app.Worker(
+        queues=[CONTROL_QUEUE, DELIVER_QUEUE],
         pool_cls="threads",
         concurrency=1,
         without_gossip=True,

@@ -45,7 +45,7 @@ class Ingest:
         self._database = database
         self._blobs = blobs
         self._catalog = catalog
-        self._admission = Admission(settings, catalog)
+        self._admission = Admission(settings, catalog, database)
         self._settings = settings
         self._publish = publish
 
@@ -170,7 +170,7 @@ class Reading:
             if len(body) > self._settings.body_limit_bytes:
                 limit = self._settings.body_limit_bytes
                 raise TooLarge(f"The request body is over the limit of {limit} bytes.", code="request_too_large")
-            submit = Submit(ids.new(), self._tenant, self._batch.endpoint, body, line.body, waited=False)
+            submit = Submit(ids.new(), self._tenant, self._batch.endpoint, body, line.body, waited=False, line=True)
             job = await self._admission.admit(submit)
         except LonghaulError as error:
             self.refused += 1

@@ -16,7 +16,8 @@ _log = structlog.get_logger()
 
 async def run(database: Database, keep_days: int, now: datetime | None = None) -> int:
     """Make partitions ahead; remove jobs and batches made more than `keep_days` days ago that have ended, with their
-    bodies, and idempotency keys and lost workers past their time. How many rows went, dropped bodies aside.
+    bodies, events made as long ago, and idempotency keys and lost workers past their time. How many rows went, dropped
+    bodies aside.
 
     What fails is logged and left to the next round, and the rest is done.
 
@@ -35,7 +36,11 @@ async def run(database: Database, keep_days: int, now: datetime | None = None) -
     with _holding_up_no_other("purge_batches"):
         gone += len(await database.run("purge_batches", bound=bound))
     gone += await _until_none(database, "purge_jobs", bound=bound)
+    gone += await _until_none(database, "purge_deliveries", bound=bound)
+    gone += await _until_none(database, "purge_own_webhooks", bound=bound)
     gone += await _until_none(database, "purge_keys")
+    with _holding_up_no_other("deliveries_overdue"):
+        await database.run("deliveries_overdue")
     with _holding_up_no_other("purge_workers"):
         gone += len(await database.run("purge_workers"))
     return gone

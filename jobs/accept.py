@@ -15,6 +15,7 @@ from jobs.database import Database, Driver, Rows, fetch, is_connection_lost
 from jobs.errors import BadRequest, Unavailable, Unprocessable
 from jobs.group_commit import GroupCommit
 from jobs.records import Accepted, NewJob
+from jobs.webhooks import own_webhooks
 
 FlowKey: TypeAlias = tuple[int, int, int, bool, UUID | None]
 """(model, tier, tenant, waited, batch)"""
@@ -225,4 +226,5 @@ def _columns(jobs: Sequence[NewJob], flows: Flows) -> dict[str, Sequence[object]
         "service_tiers": [job.service_tier for job in jobs],
         "retries": [job.retry_of for job in jobs],
         "repeat_hashes": [job.repeat_hash for job in jobs],
+        **own_webhooks((job.id, job.webhook) for job in jobs),
     }

@@ -10,6 +10,7 @@ from jobs.database import Database, Driver, fetch
 from jobs.errors import Conflict, NotFound, Unprocessable
 from jobs.records import Batch, Line, NewBatch, Usage
 from jobs.states import BatchStatus, Status
+from jobs.webhooks import own_webhooks
 
 _LAST: Final = UUID(int=2**128 - 1)
 _MASS: Final = b"SET LOCAL statement_timeout = '10min'"
@@ -37,6 +38,7 @@ async def create(database: Database, batch: NewBatch) -> Batch:
                 metadata=None if batch.metadata is None else json.dumps(batch.metadata),
                 output_expires=batch.output_expires_seconds,
                 retry_of=batch.retry_of,
+                **own_webhooks([(batch.id, batch.webhook)]),
             )
     return await get(database, batch.tenant_id, found or batch.id)
 

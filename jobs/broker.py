@@ -10,6 +10,8 @@ from jobs.settings import Settings
 
 CONTROL_QUEUE: Final = "control"
 """The queue whose tickets wake control's chores before their time."""
+DELIVER_QUEUE: Final = "deliver"
+"""The queue whose tickets have control send webhooks at once."""
 
 
 def make_app(settings: Settings, name: str) -> Celery:

@@ -9,10 +9,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from jobs import metrics
+from jobs import metrics, payload
 from jobs.database import Database
 from jobs.group_commit import GroupCommit
-from jobs.records import ClaimedJob, Outcome
+from jobs.records import ClaimedJob, Flags, Outcome
 from jobs.states import Status
 
 Ending: TypeAlias = tuple[ClaimedJob, Outcome]
@@ -27,11 +27,18 @@ _log = structlog.get_logger()
 
 
 class Finisher:
-    """Records outcomes; `announce(ids)` hears of them after each commit and must not block."""
+    """Records outcomes. After each commit `announce(ids)` hears of them, and `deliver()` that webhooks wait to be sent,
+    if any do; neither may block."""
 
-    def __init__(self, database: Database, announce: Callable[[Sequence[UUID]], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announce: Callable[[Sequence[UUID]], None],
+        deliver: Callable[[], None] = lambda: None,
+    ) -> None:
         self._database = database
         self._announce = announce
+        self._deliver = deliver
         self._group: GroupCommit[Ending, bool] = GroupCommit(
             self._flush, limit=_COMPANY, size_of=lambda ending: len(ending[1].body or b""), load=_LOAD_BYTES
         )
@@ -70,7 +77,7 @@ class Finisher:
         pause = 0.05
         while True:
             try:
-                return {row.id for row in await self._database.run("finish", **_columns(endings))}
+                rows = await self._database.run("finish", **_columns(endings))
             except (DataError, IntegrityError, UnicodeError) as error:
                 if len(endings) > 1:  # one result that cannot be stored must not hold up its company
                     half = len(endings) // 2
@@ -82,6 +89,10 @@ class Finisher:
                 _log.warning("results are kept until the database takes them", results=len(endings), error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(1.0, pause * 2)
+            else:
+                if rows and rows[0].told:
+                    self._deliver()
+                return {row.id for row in rows}
 
 
 def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
@@ -99,7 +110,16 @@ def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
         "cached": [outcome.usage.cached for outcome in outcomes],
         "output": [outcome.usage.output for outcome in outcomes],
         "reasoning": [outcome.usage.reasoning for outcome in outcomes],
+        "incomplete": [_is_incomplete(job, outcome) for job, outcome in endings],
     }
+
+
+def _is_incomplete(job: ClaimedJob, outcome: Outcome) -> bool:
+    """Whether it is one of OpenAI's responses that ended before it was complete, which has an event of its own."""
+    if not job.flags & Flags.RESPONSES or outcome.body is None:
+        return False
+    response = payload.shown(outcome.body)
+    return isinstance(response, dict) and response.get("status") == "incomplete"
 
 
 class Settlement:

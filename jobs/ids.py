@@ -67,6 +67,16 @@ def batch_id(value: UUID) -> str:
     return f"batch_{value.hex}"
 
 
+def endpoint_id(value: UUID) -> str:
+    """The public spelling of a webhook endpoint's id: `whe_` and 32 hex digits."""
+    return f"whe_{value.hex}"
+
+
+def delivery_id(value: UUID) -> str:
+    """The public spelling of a delivery's id, which is also its `webhook-id`: `wh_` and 32 hex digits."""
+    return f"wh_{value.hex}"
+
+
 def parse_job_id(text: str) -> UUID:
     """The UUID in a public job id.
 

@@ -33,6 +33,7 @@ QUEUED: Final = Gauge("longhaul_queued", "Jobs that wait, when control last look
 OLDEST: Final = Gauge("longhaul_oldest_queued_seconds", "Age of the oldest job that waits, by model.", ["model"])
 LEASES_EXPIRED: Final = Counter("longhaul_leases_expired_total", "Workers whose jobs were taken from them.")
 ORPHANS: Final = Counter("longhaul_orphans_total", "Jobs of lost workers, by what became of them.", ["end"])
+DELIVERIES: Final = Counter("longhaul_deliveries_total", "Attempts to deliver webhooks, by outcome.", ["outcome"])
 CHORES: Final = Counter("longhaul_chores_total", "Rounds of control's chores, by how they ended.", ["chore", "end"])
 
 

@@ -34,6 +34,16 @@ def write(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()  # escaped, lone surrogates survive
 
 
+def shown(body: bytes | None) -> Any:
+    """A stored response's JSON; what is none is shown as text."""
+    if body is None:
+        return None
+    try:
+        return decode(body)
+    except (ValueError, RecursionError):
+        return body.decode(errors="replace")
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 

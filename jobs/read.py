@@ -7,10 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Row, Select, and_, func, select
 
-from jobs import ids
+from jobs import ids, webhooks
 from jobs.database import Database, fetch
 from jobs.errors import Conflict, NotFound
-from jobs.records import Flags, JobView, Result, Tier, Usage
+from jobs.records import Flags, JobView, OwnWebhook, Result, Tier, Usage
 from jobs.states import Status
 from jobs.tables import DETAILS, JOBS, LINES, REQUESTS, RESULTS
 
@@ -39,6 +39,7 @@ class StoredRequest:
     metadata: dict[str, str] | None
     timeout_seconds: int
     status: Status
+    webhook: OwnWebhook | None
 
 
 async def job(database: Database, tenant_id: int, job_id: UUID) -> JobView:
@@ -150,6 +151,7 @@ async def request(database: Database, tenant_id: int, job_id: UUID) -> StoredReq
         metadata=row.metadata,
         timeout_seconds=row.timeout_s,
         status=row.status,
+        webhook=await webhooks.own(database, job_id),
     )
 
 

@@ -30,6 +30,12 @@ class Flags(IntFlag):
     SUCCESSOR = 4
     BACKGROUND = 8
     KEEPS_STREAM = 16
+    TELLS = 32
+    """Its end is told to whoever listens: submitted asynchronously, and no line of a batch."""
+    RESPONSES = 64
+    """It is one of `/v1/responses`, of which OpenAI has events of its own."""
+    INCOMPLETE = 128
+    """Only in what a finish returns: its response says that it was cut short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,19 @@ class IdempotencyKey:
 
     key: str
     body_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OwnWebhook:
+    """The webhook that a request or a batch brought itself. `target` is encrypted: its URL, secret and headers.
+
+    Deliveries of one `lane` share a receiver. `includes_result`: the event of the end carries the result.
+    """
+
+    lane: int
+    event_types: tuple[str, ...]
+    includes_result: bool
+    target: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,7 @@ class NewJob:
     repeat_hash: bytes | None = None
     """16 bytes of the same tenant's path and body, where the client may come back for the job (see `jobs.repeats`)."""
     retry_of: UUID | None = None
+    webhook: OwnWebhook | None = None
     flags: Flags = Flags.NONE
 
 
@@ -213,6 +233,7 @@ class NewBatch:
     metadata: dict[str, str] | None = None
     output_expires_seconds: int | None = None
     retry_of: UUID | None = None
+    webhook: OwnWebhook | None = None
     key: IdempotencyKey | None = None
 
 

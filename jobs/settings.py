@@ -3,9 +3,13 @@
 import json
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.secrets import Vault
+from jobs.webhook_url import Reach
 
 
 class Settings(BaseSettings):
@@ -111,6 +115,36 @@ class Settings(BaseSettings):
         description="Run identical requests of a batch once, if temperature 0 or a seed makes their answers the same.",
     )
 
+    # Webhooks.
+    webhook_allow: str = Field(
+        "",
+        alias="WEBHOOK_ALLOW",
+        description="Trusted receivers, a list with commas: hosts (`.corp.example`: all below it) are reached at any "
+        "address and port and by http too, networks (`10.0.0.0/8`) beside the public addresses.",
+    )
+    webhook_ports: str = Field(
+        "443,8443", alias="WEBHOOK_PORTS", description="Ports that webhooks may go to, a list with commas."
+    )
+    webhook_proxy_url: str | None = Field(
+        None,
+        alias="WEBHOOK_PROXY_URL",
+        description="HTTP proxy through which all webhooks go; it then judges the addresses instead of Longhaul.",
+    )
+    webhook_jitter: float = Field(
+        0.2,
+        alias="LONGHAUL_WEBHOOK_JITTER",
+        ge=0,
+        lt=1,
+        description="How far a webhook's next attempt may lie from its schedule, as a part of the pause before it.",
+    )
+    secret_key: str = Field(
+        "",
+        alias="LONGHAUL_SECRET_KEY",
+        repr=False,
+        description="Encrypts webhooks' secrets and headers; several with commas, the first for what is new. `longhaul "
+        "up` makes one and keeps it at home; others: `Fernet.generate_key()` of `cryptography`.",
+    )
+
     # Worker.
     lease_seconds: float = Field(
         60, alias="LONGHAUL_LEASE", gt=0, description="A worker that is silent this long has lost its jobs."
@@ -149,6 +183,11 @@ class Settings(BaseSettings):
         """The URL or folder of the blobs."""
         return self.blob_url or str(self.home / "blobs")
 
+    @property
+    def webhook_reach(self) -> Reach:
+        """Where webhooks may go."""
+        return Reach.of(self.webhook_allow, self.webhook_ports)
+
     @field_validator("database_url")
     @classmethod
     def _driver_is_ours(cls, value: str | None) -> str | None:
@@ -170,6 +209,34 @@ class Settings(BaseSettings):
         if set(value) != tiers or any(share < 0 for share in value.values()) or sum(value.values()) <= 0:
             raise ValueError("must give each of priority, default, flex and batch a share of 0 or more, not all 0")
         return value
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _receivers_are_hosts_or_networks(cls, value: str) -> str:
+        Reach.of(value, "")
+        return value
+
+    @field_validator("secret_key")
+    @classmethod
+    def _keys_are_keys(cls, value: str) -> str:
+        try:
+            Vault(value)
+        except ValueError:
+            raise ValueError("must be 32 bytes in URL-safe base64, or several of these with commas") from None
+        return value
+
+    @field_validator("webhook_ports")
+    @classmethod
+    def _ports_are_numbers(cls, value: str) -> str:
+        Reach.of("", value)
+        return value
+
+    @field_validator("webhook_proxy_url")
+    @classmethod
+    def _proxy_is_a_url(cls, value: str | None) -> str | None:
+        if value and not (urlsplit(value).scheme in ("http", "https") and urlsplit(value).hostname):
+            raise ValueError("must be a URL like http://user:password@host:port")
+        return value or None
 
     @field_validator("log_level")
     @classmethod

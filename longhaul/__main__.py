@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("longhaul.commands.keys:app", "Create, list and revoke API keys."),
     "models": ("longhaul.commands.models:app", "List and retire models."),
     "tenants": ("longhaul.commands.tenants:app", "List tenants, set their weight, pause them."),
+    "webhooks": ("longhaul.commands.webhooks:app", "Receive webhooks on this machine."),
     "workers": ("longhaul.commands.workers:workers", "Show which workers live and what they serve."),
     "demo": ("longhaul.commands.demo:demo", "Start everything, run real work through it, print what happened, end."),
     "settings": ("longhaul.commands.settings:settings", "Print every setting with its default and meaning."),

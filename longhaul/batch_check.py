@@ -8,7 +8,7 @@ from struct import Struct
 from typing import Any, Final
 
 from jobs import input_lines, payload
-from jobs.admission import media, parameters, terms
+from jobs.admission import media, parameters, terms, webhook
 from jobs.admission.forms import compile_form
 from jobs.endpoints import INFERENCE, OURS
 from jobs.errors import BadRequest, TooLarge
@@ -124,7 +124,7 @@ class Check:
         if size > self._settings.body_limit_bytes:
             limit = self._settings.body_limit_bytes
             raise TooLarge(f"The request body is over the limit of {limit} bytes.", code="request_too_large")
-        terms.read(body)
+        webhook.refuse_of_line(terms.read(body, self._settings.webhook_reach).webhook)
         parameters.refuse_strangers(self._endpoint, body, self._form.names)
         sent = {name: value for name, value in body.items() if name not in OURS}
         if sent.get("service_tier", "") is None:

@@ -42,6 +42,17 @@ def api_address(settings: Settings) -> tuple[str, str]:
     return base_url.rstrip("/"), key or "EMPTY"
 
 
+def secret_key(settings: Settings) -> str:
+    """What encrypts webhooks' secrets: LONGHAUL_SECRET_KEY, else the key in the folder of `longhaul up`, else ""."""
+    path = key_file(settings.home)
+    return settings.secret_key or (path.read_text().strip() if path.is_file() else "")
+
+
+def key_file(home: Path) -> Path:
+    """Where `longhaul up` keeps its secret key."""
+    return home / "secret.key"
+
+
 def database_url(settings: Settings) -> str:
     """The database of the deployment: DATABASE_URL, else the one that runs in the folder of `longhaul up`.
 

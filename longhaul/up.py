@@ -19,9 +19,11 @@ from sqlalchemy.exc import DBAPIError
 from jobs import catalog, keys, lease, migrate
 from jobs import settings as settings_module
 from jobs.database import Database
+from jobs.secrets import new_key
 from jobs.settings import Settings
+from jobs.webhook_url import LOOPBACK
 from longhaul.commands.serve import wants_tiny_model
-from longhaul.deployment import read_exports
+from longhaul.deployment import key_file, read_exports, secret_key
 from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis, ServerFailed, free_port
 from longhaul.output import FAILED, talk
 from longhaul.parts import Child, Keeper, Part, Signals
@@ -82,6 +84,7 @@ class Deployment:
         patience = self._settings.drain_seconds + _STOP_SECONDS
         for child in (worker, api, control):
             child.end_leftover(self._signals, patience)
+        self._make_secret_key()
         self._start_stores()
         self._prepare_database()
         self._start_child(control, _STOP_SECONDS)
@@ -101,6 +104,11 @@ class Deployment:
         """Start again what dies, until a signal comes."""
         while not self._signals.asked:
             self._tend()
+
+    def _make_secret_key(self) -> None:
+        """Once for a folder: what is stored encrypted cannot be read with another."""
+        if not secret_key(self._settings):
+            _write_private(key_file(self._home), f"{new_key()}\n")
 
     def _start_stores(self) -> None:
         log = self._home / "logs"
@@ -157,7 +165,13 @@ class Deployment:
 
     def _environment(self) -> Mapping[str, str]:
         settings = self._settings
-        return {**self._stores, "LONGHAUL_HOME": str(settings.home), "LONGHAUL_PORT": str(settings.port)}
+        return {
+            **self._stores,
+            "LONGHAUL_HOME": str(settings.home),
+            "LONGHAUL_PORT": str(settings.port),
+            "LONGHAUL_SECRET_KEY": secret_key(settings),
+            "WEBHOOK_ALLOW": settings.webhook_allow or LOOPBACK,
+        }
 
     def _worker_environment(self) -> Mapping[str, str]:
         self._worker_id = uuid4()
@@ -226,7 +240,12 @@ def _only_one(home: Path) -> Iterator[Path]:
 
 
 def _write_exports(path: Path, variables: Mapping[str, str]) -> None:
-    """A file for `source`, readable by its owner only."""
+    """A file for `source`."""
+    _write_private(path, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that only its owner reads."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-        file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        file.write(text)

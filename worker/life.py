@@ -12,12 +12,14 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import metrics, wake
+from jobs.broker import DELIVER_QUEUE
 from jobs.database import Database
 from jobs.errors import Conflict
 from jobs.finish import Finisher
 from jobs.order import Shares
 from jobs.records import Model, Registration, Tier
 from jobs.settings import Settings
+from jobs.tickets import Publisher
 from worker.dialect import Dialect
 from worker.drain import Stop, Stopped, bury, drain, hand_back
 from worker.engines import Engine, EngineArgumentError
@@ -77,9 +79,11 @@ class Life:
     async def _keep_stores(self, registration: Registration) -> None:
         database = Database(self._database_url, self._settings.pool_size)
         announcer = wake.Announcer(self._redis_url, self._settings.redis_prefix)
+        publisher = Publisher(self._settings)
+        publisher.start()
         try:
             lease, model = await self._stop.before(self._register(database, registration))
-            finisher = Finisher(database, announcer.announce)
+            finisher = Finisher(database, announcer.announce, lambda: publisher.publish(DELIVER_QUEUE, 1, 1))
             runner = self._runner = Runner(
                 database,
                 self._engine,
@@ -105,6 +109,7 @@ class Life:
                 await self._leave(database, runner)
                 await runner.pay()
         finally:
+            await asyncio.to_thread(publisher.stop)
             await announcer.close()
             await database.close()
 

@@ -14,8 +14,8 @@ from api import auth, batch_objects, batch_results, paging, parts, payload
 from api.file_objects import required
 from api.parts import Parts
 from api.payload import JsonResponse
-from jobs import batch_retry, batches, files, ids
-from jobs.admission import terms
+from jobs import batch_retry, batches, files, ids, webhooks
+from jobs.admission import terms, webhook
 from jobs.admission.admit import allowed
 from jobs.errors import BadRequest
 from jobs.files import NewFile
@@ -27,7 +27,10 @@ router = APIRouter(prefix="/v1/batches")
 Caller: TypeAlias = Annotated[Tenant, Depends(auth.tenant)]
 
 _FIELDS: Final = frozenset(
-    {"input_file_id", "requests", "endpoint", "completion_window", "metadata", "output_expires_after"}
+    {
+        *("input_file_id", "requests", "endpoint", "completion_window", "metadata", "output_expires_after"),
+        *webhook.BATCH_FIELDS,
+    }
 )
 _MOST_INLINE: Final = 5000
 _TURN: Final = 64
@@ -47,7 +50,8 @@ async def create(request: Request, tenant: Caller) -> JsonResponse:
     file = ids.new() if inline is not None else batch_objects.input_file(required(fields, "input_file_id"))
     endpoint = allowed(required(fields, "endpoint"))
     window, seconds = batch_objects.window(required(fields, "completion_window"))
-    metadata = terms.read({"metadata": fields.get("metadata")}).metadata
+    metadata = terms.read({"metadata": fields.get("metadata")}, here.admission.reach).metadata
+    asked = webhook.of_batch(fields, here.admission.reach)
     output_expires_seconds = batch_objects.output_expiry(fields.get("output_expires_after"))
     lines = [] if inline is None else await _lines(inline, endpoint)
     batch = NewBatch(
@@ -59,6 +63,7 @@ async def create(request: Request, tenant: Caller) -> JsonResponse:
         window_seconds=seconds,
         metadata=metadata,
         output_expires_seconds=output_expires_seconds,
+        webhook=None if asked is None else await here.admission.sealer.seal(tenant.id, asked),
         key=_key(request, _canonical(fields), *lines),
     )
     made = await (batches.create(here.database, batch) if inline is None else _of(here, batch, _each(lines)))
@@ -107,6 +112,7 @@ async def retry(request: Request, tenant: Caller, batch_id: str) -> JsonResponse
         metadata=old.metadata,
         output_expires_seconds=old.output_expires_seconds,
         retry_of=old.id,
+        webhook=await webhooks.own(here.database, old.id),
         key=_key(request, b"retry", old.id.bytes),
     )
     made = await _of(here, batch, batch_retry.lines(here.database, old))

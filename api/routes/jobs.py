@@ -13,7 +13,7 @@ from api import answers, auth, envelope, exchange, objects, paging, parts, paylo
 from api.parts import Parts
 from api.payload import JsonResponse
 from jobs import error_response, ids, read
-from jobs.admission import parameters, terms
+from jobs.admission import terms
 from jobs.admission.admit import Submit, allowed
 from jobs.errors import BadRequest, Conflict, LonghaulError, NotFound
 from jobs.payload import parse, write
@@ -163,9 +163,8 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
             message = f"Missing required parameter: '{name}'."
             raise BadRequest(message, param=name, code="missing_required_parameter")
     endpoint = allowed(item["endpoint"])
-    parameters.refuse_strangers(endpoint, {"webhook": item.get("webhook")}, frozenset())
     key = terms.idempotency_key(item.get("idempotency_key"))
-    outside = terms.read(item)
+    outside = terms.read(item, here.admission.reach)
     submitted = Submit(
         id=identity,
         tenant=tenant,
@@ -178,7 +177,9 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
     try:
         return await here.admission.admit(submitted, outside)
     except (BadRequest, NotFound) as error:
-        error.param = "body" if error.param is None else f"body.{error.param}"
+        name = (error.param or "").partition(".")[0]
+        if name != "webhook" or item.get("webhook") is None:  # the item's own wins over one in the body
+            error.param = "body" if error.param is None else f"body.{error.param}"
         raise
 
 

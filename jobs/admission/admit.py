@@ -5,16 +5,19 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from jobs import ids, payload
+from jobs import events, ids, payload
 from jobs.admission import media, parameters, terms
 from jobs.admission.forms import Form, compile_form
 from jobs.admission.terms import Terms
+from jobs.admission.webhook import Sealer, Webhook, refuse_of_line
 from jobs.catalog import Catalog
+from jobs.database import Database
 from jobs.endpoints import INFERENCE, MULTIPART, OURS
 from jobs.errors import BadRequest, NotFound
 from jobs.order import estimate
 from jobs.read import StoredRequest
-from jobs.records import IdempotencyKey, Json, Model, NewJob, Tenant
+from jobs.records import Flags, IdempotencyKey, Json, Model, NewJob, OwnWebhook, Tenant
+from jobs.secrets import Vault
 from jobs.settings import Settings
 
 _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
@@ -23,7 +26,8 @@ _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_toke
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """One request as it came. `raw` are the bytes of `body`; `waited` says that a client waits for the response."""
+    """One request as it came. `raw` are the bytes of `body`; `waited` says that a client waits for the response, and
+    `line` that it is one of a batch."""
 
     id: UUID
     tenant: Tenant
@@ -32,14 +36,17 @@ class Submit:
     body: Any
     waited: bool
     key: str | None = None
+    line: bool = False
 
 
 class Admission:
     """Admits requests by what the engines registered. Forms are kept by endpoint and hash of the schema."""
 
-    def __init__(self, settings: Settings, catalog: Catalog) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, database: Database) -> None:
         self._settings = settings
         self._catalog = catalog
+        self.reach = settings.webhook_reach
+        self.sealer = Sealer(database, Vault(settings.secret_key))
         self._forms: dict[tuple[str, str], Form] = {}
 
     async def admit(self, submit: Submit, outside: Terms | None = None) -> NewJob:
@@ -50,7 +57,7 @@ class Admission:
             NotFound: no such model, or it does not serve this endpoint.
         """
         body = _an_object(submit.body)
-        inside = terms.read(body)
+        inside = terms.read(body, self.reach)
         await self._catalog.current()
         model = self._catalog.find(_model_name(body))
         form = await self._form(model, submit.endpoint)
@@ -60,6 +67,8 @@ class Admission:
         if not self._settings.media_urls:
             media.refuse_urls(raw, body)
         agreed = inside if outside is None else _joined(outside, inside)
+        webhook = None if agreed.webhook is None else await self._webhook(submit, agreed.webhook)
+        waited = submit.waited and webhook is None
         digest = _digest(submit.endpoint, submit.raw, outside)
         return NewJob(
             id=submit.id,
@@ -69,14 +78,16 @@ class Admission:
             endpoint=submit.endpoint,
             body=raw,
             tier=agreed.tier,
-            waited=submit.waited,
+            waited=waited,
             cost=_cost(submit.endpoint, raw, body, model, agreed),
             timeout_seconds=agreed.timeout or self._settings.timeout_seconds,
             expires_seconds=agreed.expires_after,
             service_tier=agreed.service_tier,
             metadata=agreed.metadata,
             key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
-            repeat_hash=digest if submit.waited else None,
+            repeat_hash=digest if waited else None,
+            webhook=webhook,
+            flags=Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook),
         )
 
     async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
@@ -104,7 +115,17 @@ class Admission:
             metadata=request.metadata,
             key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
+            webhook=request.webhook,
+            flags=_told(request.endpoint, request.webhook),
         )
+
+    async def _webhook(self, submit: Submit, asked: Webhook) -> OwnWebhook:
+        if submit.line:
+            refuse_of_line(asked)
+        if submit.endpoint != parameters.RESPONSES and not set(events.RESPONSE).isdisjoint(asked.event_types):
+            message = f"Invalid 'webhook.events': only {parameters.RESPONSES} has events of the kind 'response.*'."
+            raise BadRequest(message, param="webhook.events", code="invalid_value")
+        return await self.sealer.seal(submit.tenant.id, asked)
 
     async def _form(self, model: Model, endpoint: str) -> Form:
         schema_hash = _served(model, endpoint)
@@ -174,6 +195,12 @@ def _for_the_engine(submit: Submit, body: Json, model: Model, form: Form) -> tup
     return payload.write(kept), kept
 
 
+def _told(endpoint: str, webhook: OwnWebhook | None) -> Flags:
+    """What the terminal gate needs to know of a job whose end may be told."""
+    flags = Flags.TELLS if webhook is None else Flags.TELLS | Flags.WEBHOOK
+    return flags | Flags.RESPONSES if endpoint == parameters.RESPONSES else flags
+
+
 def _joined(outside: Terms, inside: Terms) -> Terms:
     named = outside if outside.service_tier is not None else inside
     return Terms(
@@ -182,6 +209,7 @@ def _joined(outside: Terms, inside: Terms) -> Terms:
         metadata=inside.metadata if outside.metadata is None else outside.metadata,
         expires_after=outside.expires_after or inside.expires_after,
         timeout=outside.timeout or inside.timeout,
+        webhook=outside.webhook or inside.webhook,
     )
 
 

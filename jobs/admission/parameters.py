@@ -79,7 +79,6 @@ UNBUILT: Final[Mapping[str, tuple[Any, ...]]] = {
     "stream_options": (None,),
     "background": (None, False),
     "previous_response_id": (None,),
-    "webhook": (None,),
 }
 """What Longhaul does not do yet, whatever the engine knows, with the values that ask for nothing."""
 

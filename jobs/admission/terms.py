@@ -1,11 +1,14 @@
-"""What a submit says beside its inference: tier, metadata, expiry, time limit, idempotency key."""
+"""What a submit says beside its inference: tier, metadata, expiry, time limit, webhook, idempotency key."""
 
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobs.admission import parameters
+from jobs import events
+from jobs.admission import parameters, webhook
+from jobs.admission.webhook import Webhook
 from jobs.errors import BadRequest
 from jobs.records import Json, Tier
+from jobs.webhook_url import Reach
 
 _LONGEST_KEY: Final = 255
 _MOST_METADATA: Final = 16
@@ -24,14 +27,16 @@ class Terms:
     metadata: dict[str, str] | None = None
     expires_after: int | None = None
     timeout: int | None = None
+    webhook: Webhook | None = None
 
 
+_EVENTS: Final = (*events.JOB, events.STARTED, *events.RESPONSE)
 _NOTHING: Final = Terms()
-_NAMES: Final = frozenset({"service_tier", "metadata", "expires_after", "timeout"})
+_NAMES: Final = frozenset({"service_tier", "metadata", "expires_after", "timeout", "webhook"})
 
 
-def read(fields: Json) -> Terms:
-    """The terms among the fields of a body or of an item of `POST /v1/jobs`.
+def read(fields: Json, reach: Reach) -> Terms:
+    """The terms among the fields of a body or of an item of `POST /v1/jobs`; `reach` says where webhooks may go.
 
     Raises:
         BadRequest: naming the field.
@@ -45,6 +50,7 @@ def read(fields: Json) -> Terms:
         metadata=_metadata(fields.get("metadata")),
         expires_after=_seconds("expires_after", fields.get("expires_after"), _LONGEST_EXPIRY_SECONDS),
         timeout=_seconds("timeout", fields.get("timeout"), _LONGEST_TIMEOUT_SECONDS),
+        webhook=webhook.read(fields.get("webhook"), reach, "webhook", _EVENTS, events.JOB),
     )
 
 

@@ -37,6 +37,15 @@ awaited AS (
     INSERT INTO repeats (job_id, tenant_id, body_hash)
     SELECT id, tenant_id, repeat_hash FROM incoming JOIN inserted USING (id) WHERE repeat_hash IS NOT NULL
 ),
+hooked AS (
+    INSERT INTO own_webhooks (subject_id, lane, event_types, includes_result, target)
+    SELECT id, lane, string_to_array(event_types, ' '), includes_result, target
+    FROM unnest(
+        CAST(:hooked AS uuid[]), CAST(:hook_lanes AS bigint[]), CAST(:hook_events AS text[]),
+        CAST(:hook_includes AS boolean[]), CAST(:hook_targets AS bytea[])
+    ) AS h (id, lane, event_types, includes_result, target)
+    JOIN inserted USING (id)
+),
 opened AS (
     -- ids made before their commit arrive out of order, hence least(); a flow that wakes starts at the lane's floor
     UPDATE flows f

@@ -8,6 +8,7 @@ WITH ended AS (
         WHERE id = ANY(CAST(:ids AS uuid[])) AND status IN ('queued', 'in_progress') ORDER BY id
     ) b
     WHERE jobs.id = b.id AND jobs.status = b.was AND jobs.flow_id = ANY(CAST(:locked AS bigint[]))
-    RETURNING jobs.id, jobs.flow_id, jobs.flags, jobs.status, b.was = 'queued' AND jobs.blocked_on IS NULL AS was_queued
+    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status,
+              b.was = 'queued' AND jobs.blocked_on IS NULL AS was_queued
 ),
 -- include: ended

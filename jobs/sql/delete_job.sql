@@ -3,6 +3,11 @@
 WITH result AS (DELETE FROM results WHERE job_id = :id),
 request AS (DELETE FROM requests WHERE job_id = :id),
 detail AS (DELETE FROM details WHERE job_id = :id),
+told AS (
+    -- deliveries stay, but without the result
+    UPDATE deliveries SET body = event_body(subject_id, type, created_at), includes_result = false
+    WHERE subject_id = :id AND (includes_result OR body <> event_body(subject_id, type, created_at))
+),
 key AS (
     DELETE FROM idempotency i
     USING jobs j

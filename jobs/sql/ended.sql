@@ -1,5 +1,6 @@
 -- The terminal gate: every statement that ends jobs closes with this. `ended` says which, how, and which were queued.
 -- A batch whose last line ends is ready to be finalised. Lock order: flows, jobs by id, batches.
+-- Flags: 1 its own webhook, 2 lines, 32 its end is told, 64 of a response, 128 that is incomplete.
 closed AS (
     UPDATE flows
     SET queued = flows.queued - d.k, open = flows.queued - d.k > 0
@@ -34,5 +35,15 @@ numbered AS (
     SET status = a.status, ended = c.before + a.place
     FROM answered a JOIN counted c ON c.id = a.batch_id
     WHERE lines.batch_id = a.batch_id AND lines.line = a.line
-)
-SELECT id, flags FROM ended
+),
+news AS (
+    SELECT id AS subject_id, tenant_id, 'job.' || status AS type, flags & 1 <> 0 AS own FROM ended WHERE flags & 32 <> 0
+    UNION ALL
+    SELECT id, tenant_id,
+           'response.' || CASE WHEN flags & 128 <> 0 THEN 'incomplete' WHEN status = 'expired' THEN 'failed'
+                               ELSE CAST(status AS text) END,
+           flags & 1 <> 0
+    FROM ended WHERE flags & 64 <> 0
+),
+-- include: tell
+SELECT id, flags, (SELECT count(*) FROM told) AS told FROM ended

@@ -6,15 +6,17 @@ WITH outcome AS MATERIALIZED (
     FROM unnest(
         CAST(:ids AS uuid[]), CAST(:lease_tokens AS int[]), CAST(:statuses AS job_status[]), CAST(:status_codes AS smallint[]),
         CAST(:bodies AS bytea[]), CAST(:error_codes AS text[]), CAST(:error_messages AS text[]), CAST(:input AS int[]),
-        CAST(:cached AS int[]), CAST(:output AS int[]), CAST(:reasoning AS int[])
-    ) AS o (id, lease_token, status, status_code, body, error_code, error_message, input, cached, output, reasoning)
+        CAST(:cached AS int[]), CAST(:output AS int[]), CAST(:reasoning AS int[]), CAST(:incomplete AS boolean[])
+    ) AS o (id, lease_token, status, status_code, body, error_code, error_message, input, cached, output, reasoning,
+            incomplete)
 ),
 ended AS (
     UPDATE jobs
     SET status = o.status, finished_at = now(), worker_id = NULL
     FROM outcome o
     WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.worker_id IS NOT NULL
-    RETURNING jobs.id, jobs.flow_id, jobs.flags, jobs.status, false AS was_queued
+    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags | CASE WHEN o.incomplete THEN 128 ELSE 0 END AS flags,
+              jobs.status, false AS was_queued
 ),
 stored AS (
     INSERT INTO results (job_id, status_code, body, error_code, error_message, input_tokens, cached_tokens, output_tokens,

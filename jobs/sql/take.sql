@@ -29,7 +29,12 @@ lane AS (
     UPDATE lanes
     SET vfloor = greatest(vfloor, (SELECT max(start) FROM taken)), served_at = now()
     WHERE model_id = :model AND tier = :tier AND EXISTS (SELECT FROM taken)
-)
+),
+news AS (
+    SELECT id AS subject_id, tenant_id, 'job.started' AS type, flags & 1 <> 0 AS own
+    FROM taken WHERE flags & 32 <> 0 AND lease_token = 1
+),
+-- include: tell
 SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
        r.endpoint, r.body, d.service_tier, f.waited
 FROM taken t

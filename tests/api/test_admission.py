@@ -36,6 +36,7 @@ async def refused(client: Client, database: Database, response: httpx.Response, 
     return error
 
 
+HOOK = "https://example.com"
 BAD: list[tuple[Any, int, str | None, str]] = [
     (chat(model="nobody"), 404, "model", "model_not_found"),
     (chat(model=3), 400, "model", "invalid_type"),
@@ -46,7 +47,10 @@ BAD: list[tuple[Any, int, str | None, str]] = [
     (chat(foo=1), 400, "foo", "unknown_parameter"),
     (chat(priority=1), 400, "priority", "unsupported_parameter"),
     (chat(stream=True), 400, "stream", "unsupported_parameter"),
-    (chat(webhook="https://example.com"), 400, "webhook", "unsupported_parameter"),
+    (chat(webhook=HOOK), 400, "webhook", "secret_key_missing"),
+    (chat(webhook="http://example.com"), 400, "webhook", "invalid_url"),
+    (chat(webhook={"url": HOOK, "events": ["batch.failed"]}), 400, "webhook.events[0]", "invalid_value"),
+    (chat(webhook={"url": HOOK, "events": ["response.failed"]}), 400, "webhook.events", "invalid_value"),
     (chat(functions=[]), 400, "functions", "unsupported_parameter"),
     (chat(service_tier="gold"), 400, "service_tier", "invalid_value"),
     (chat(metadata=["x"]), 400, "metadata", "invalid_type"),

@@ -12,15 +12,17 @@ from uuid import uuid4
 import pytest
 import redis.asyncio
 
-from jobs import catalog
-from jobs.broker import CONTROL_QUEUE, queue_name
+from jobs import catalog, deliveries
+from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, queue_name
 from jobs.database import Database
 from jobs.records import Registration
 from jobs.settings import Settings
 from jobs.states import Status
 from jobs.tickets import Publisher
+from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob, Outage
 from tests.jobs.ledger import rows, statuses
+from tests.receiver import receiving
 from tests.until import until
 
 Running: TypeAlias = Callable[..., AbstractAsyncContextManager[asyncio.subprocess.Process]]
@@ -100,6 +102,25 @@ async def test_a_ticket_wakes_the_chores_before_their_time(
 
         await until(expired_at_last)
     publisher.stop()
+
+
+async def test_a_ticket_has_webhooks_sent(
+    control: Running, settings: Settings, database: Database, redis_url: str
+) -> None:
+    ours = {"LONGHAUL_SECRET_KEY": hooks.KEY, "WEBHOOK_ALLOW": "127.0.0.1"}
+    async with receiving() as receiver, redis.asyncio.Redis.from_url(redis_url) as client, control(**ours):
+        endpoint, _ = await hooks.endpoint(database, "job.completed", url=receiver.url())
+        await deliveries.test(database, 1, endpoint.id, "job.completed")
+        publisher = Publisher(settings)
+        publisher.start()
+        publisher.publish(DELIVER_QUEUE, 1, 1)
+        publisher.stop()
+        await until(lambda: len(receiver.hits) == 1)
+
+        async def taken() -> bool:
+            return await client.llen(f"{{longhaul}}:{DELIVER_QUEUE}") == 0
+
+        await until(taken)
 
 
 async def test_it_outlives_an_outage_of_the_database(

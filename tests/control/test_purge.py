@@ -8,12 +8,13 @@ import pytest
 
 from control import finalise, purge
 from control.ingest import Ingest
-from jobs import batches, cancel, ids, lease
+from jobs import batches, cancel, deliveries, ids, lease
 from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.migrate import DAYS_AHEAD
 from jobs.records import IdempotencyKey
 from tests.control.batches import MakeBatch, chat
+from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows, value
 
@@ -151,3 +152,37 @@ async def test_batches_go_with_their_lines_and_flows_once_they_have_ended(
     assert [row.id for row in await rows(database, "SELECT id FROM batches")] == [running.id]
     assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM lines")] == [running.id]
     assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM flows")] == [running.id]
+
+
+async def test_events_go_with_their_time_unless_they_wait(database: Database) -> None:
+    endpoint, _ = await hooks.endpoint(database, "job.completed")
+    old, waiting, new = [await deliveries.test(database, 1, endpoint.id, "job.completed") for _ in range(3)]
+    ended = "UPDATE deliveries SET status = 'failed', pending_since = NULL, next_at = NULL WHERE id <> %s"
+    await rows(database, ended, waiting)
+    for identity in (old, waiting):
+        await rows(database, "UPDATE deliveries SET id = %s WHERE id = %s", made(40), identity)
+    attempted = "INSERT INTO delivery_attempts (delivery_id, lease_token, at) SELECT id, 1, now() FROM deliveries"
+    await rows(database, attempted)
+    await purge.run(database, 30)
+    assert await value(database, "SELECT count(*) FROM deliveries WHERE status = 'pending'") == 1
+    assert await value(database, "SELECT id FROM deliveries WHERE status = 'failed'") == new
+    assert await value(database, "SELECT count(*) FROM delivery_attempts") == 2
+
+
+async def test_a_webhook_of_ones_own_stays_as_long_as_its_job(
+    database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    kept, gone = made(40), made(40)
+    await accept(new_job(id=kept, webhook=hooks.own("job.failed")), new_job(id=gone, webhook=hooks.own("job.failed")))
+    await cancel.cancel(database, [gone])
+    await purge.run(database, 30)
+    assert await value(database, "SELECT subject_id FROM own_webhooks") == kept
+
+
+async def test_what_has_waited_for_five_days_is_given_up(database: Database) -> None:
+    endpoint, _ = await hooks.endpoint(database, "job.completed")
+    old, new = [await deliveries.test(database, 1, endpoint.id, "job.completed") for _ in range(2)]
+    await rows(database, "UPDATE deliveries SET pending_since = now() - interval '5 days' WHERE id = %s", old)
+    await purge.run(database, 30)
+    assert await value(database, "SELECT id FROM deliveries WHERE status = 'failed'") == old
+    assert await value(database, "SELECT id FROM deliveries WHERE status = 'pending'") == new

@@ -114,3 +114,24 @@ async def test_a_claim_from_a_long_analysed_queue_reads_only_what_it_takes(
     assert "Merge Join" not in found, found
     assert re.search(r"Scan using jobs_pkey on jobs.*\n\s*Index Cond: \(id = ANY", found), found
     assert found.count("Index Cond: (job_id = t.id)") > 0, found
+
+
+@pytest.mark.parametrize("status", ["pending", "succeeded"])
+async def test_deliveries_are_found_by_index_however_many_there_are(status: str, database: Database) -> None:
+    await rows(
+        database,
+        "INSERT INTO deliveries (id, subject_id, tenant_id, lane, type, body, status, pending_since, next_at)"
+        " SELECT new_id(), gen_random_uuid(), 1, n %% 20, 'job.completed', '', s,"
+        " CASE s WHEN 'pending' THEN now() END, CASE s WHEN 'pending' THEN now() END"
+        " FROM generate_series(1, 50000) n, (SELECT CAST(%s AS delivery_status) AS s) s",
+        status,
+    )
+    await rows(database, "ANALYZE deliveries")
+    for name in ("deliveries_claim", "deliveries_mark", "purge_deliveries", "delivery_again"):
+        found = await plan(database, name)
+        assert not re.search(r"(Seq Scan|Index Only Scan using deliveries_pkey) on deliveries", found), (
+            f"{name}:\n{found}"
+        )
+        assert not re.search(r"(Hash|Merge) Join(?s:.){0,300} on deliveries\b", found), f"{name}:\n{found}"
+    claimed = await plan(database, "deliveries_claim")
+    assert claimed.count("deliveries_due") >= 2 and "deliveries_pkey" in claimed, claimed

@@ -152,7 +152,7 @@ async def test_what_was_asked_can_be_asked_again(database: Database, accept: Acc
     job: NewJob = new_job(body=b"\x00\xff", tier=Tier.FLEX, service_tier="flex", metadata={"a": "b"}, timeout_seconds=5)
     await accept(job)
     assert await read.request(database, 1, job.id) == read.StoredRequest(
-        job.endpoint, "m", job.body, Tier.FLEX, "flex", {"a": "b"}, 5, Status.QUEUED
+        job.endpoint, "m", job.body, Tier.FLEX, "flex", {"a": "b"}, 5, Status.QUEUED, None
     )
 
 

@@ -30,10 +30,10 @@ def test_a_database_is_named_as_people_name_theirs(scheme: str, monkeypatch: pyt
 
 def test_every_setting_has_a_variable_of_its_own_and_says_what_it_is_for() -> None:
     fields = settings.Settings.model_fields.values()
-    variables = [field.alias for field in fields]
+    variables = [str(field.alias) for field in fields]
     assert len(set(variables)) == len(variables)
-    for field in fields:
-        assert field.alias in ("DATABASE_URL", "REDIS_URL", "BLOB_URL") or str(field.alias).startswith("LONGHAUL_")
+    for field, variable in zip(fields, variables, strict=True):
+        assert variable in ("DATABASE_URL", "REDIS_URL", "BLOB_URL") or variable.startswith(("LONGHAUL_", "WEBHOOK_"))
         assert field.description and field.description.endswith(".")
 
 
@@ -56,6 +56,11 @@ def test_shares_are_given_for_every_tier(monkeypatch: pytest.MonkeyPatch) -> Non
         ("LONGHAUL_LEASE", "0"),
         ("LONGHAUL_DRAIN", "-1"),
         ("LONGHAUL_POOL_SIZE", "1"),
+        ("WEBHOOK_ALLOW", "10.0.0.0/8, http://hooks.internal"),
+        ("WEBHOOK_ALLOW", "10.0.0.1/8"),
+        ("WEBHOOK_PORTS", "443, https"),
+        ("WEBHOOK_PORTS", "65536"),
+        ("WEBHOOK_PROXY_URL", "proxy.internal:4750"),
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(variable: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +72,12 @@ def test_what_cannot_work_is_refused_at_the_start(variable: str, value: str, mon
 def test_a_level_may_be_written_small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGHAUL_LOG_LEVEL", "debug")
     assert settings.load().log_level == "DEBUG"
+
+
+def test_receivers_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_ALLOW", "Hooks.Internal, .corp.example,10.0.0.0/8")
+    monkeypatch.setenv("WEBHOOK_PORTS", "443, 9443")
+    reach = settings.load().webhook_reach
+    assert reach.hosts == {"hooks.internal", ".corp.example"}
+    assert list(map(str, reach.networks)) == ["10.0.0.0/8"]
+    assert reach.ports == {443, 9443}

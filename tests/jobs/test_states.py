@@ -48,6 +48,7 @@ def ending(job: Any, status: Status) -> dict[str, Any]:
         "statuses": [status.value],
         **{name: [None] for name in nothing},
         **{name: [0] for name in none_used},
+        "incomplete": [False],
     }
 
 

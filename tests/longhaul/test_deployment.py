@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from jobs.secrets import new_key
 from jobs.settings import Settings
-from longhaul.deployment import NotFoundHere, api_address, database_url, read_exports
+from longhaul.deployment import NotFoundHere, api_address, database_url, key_file, read_exports, secret_key
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,15 @@ def test_the_environment_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_without_it_the_folder_of_up_is_used(tmp_path: Path) -> None:
     (tmp_path / "client.env").write_text("export OPENAI_BASE_URL='http://folder/v1'\nexport OPENAI_API_KEY='sk-lh-x'\n")
     assert api_address(here(tmp_path)) == ("http://folder/v1", "sk-lh-x")
+
+
+def test_the_secret_key_is_the_environments_else_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert secret_key(here(tmp_path)) == ""
+    folder, environment = new_key(), new_key()
+    key_file(tmp_path).write_text(f"{folder}\n")
+    assert secret_key(here(tmp_path)) == folder
+    monkeypatch.setenv("LONGHAUL_SECRET_KEY", environment)
+    assert secret_key(here(tmp_path)) == environment
 
 
 def test_with_neither_the_message_says_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from longhaul.deployment import read_exports
+from jobs.secrets import Vault
+from longhaul.deployment import key_file, read_exports
 
 PARTS = ("worker", "api", "control", "redis", "postgres")
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
@@ -122,6 +123,12 @@ def test_the_client_s_file_can_be_sourced_and_is_private(running: Up) -> None:
         ["sh", "-c", f'. {path}; printf "%s" "$OPENAI_BASE_URL"'], capture_output=True, text=True, check=True
     )
     assert httpx.get(shell.stdout.removesuffix("/v1") + "/livez").status_code == 200
+
+
+def test_its_secret_key_is_private_and_stays_what_it_is(running: Up) -> None:
+    path = key_file(running.home)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert Vault(path.read_text().strip()).seal("text", "webhook")
 
 
 def test_a_second_one_on_the_same_folder_ends_with_a_message(running: Up) -> None:
