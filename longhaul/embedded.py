@@ -35,7 +35,7 @@ _POSTGRES_SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "max_connections": "200",
-    # A million queued jobs touch a gigabyte. Half of what PostgreSQL's manual gives a server alone: a model is here too.
+    # A million queued jobs touch a gigabyte. Half of what PostgreSQL's manual advises: a model lives here too.
     "shared_buffers": f"{min(max(_MEMORY_MB // 8, 128), 4096)}MB",
     "effective_cache_size": f"{max(_MEMORY_MB // 4, 256)}MB",
     "synchronous_commit": "on",

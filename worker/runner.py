@@ -25,7 +25,7 @@ from worker.slots import Slots
 _POLL_SECONDS: Final = 1.0
 _GATHER_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.1
-"""So long may a result wait for others if no client holds a connection for it: a commit of one costs as much as of ten."""
+"""So long may a result wait for others if no client waits for it: a commit of one costs as much as of ten."""
 _BACKLOG: Final = 1000
 """So many results may wait for the database before the worker stops claiming."""
 _SUSPECTS_PATIENCE_SECONDS: Final = 30.0
