@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import resource
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -136,6 +137,7 @@ class Control:
 def main(settings: Settings) -> int:
     """Run control until it is asked to stop; the exit status."""
     logs.configure(settings, "control")
+    _allow_many_sockets()
     control = Control(settings)
     loop = LoopThread("chores")
     loop.start()
@@ -166,6 +168,12 @@ def main(settings: Settings) -> int:
     loop.stop()
     _log.info("control has ended")
     return 1 if failed else int(worker.exitcode or 0)
+
+
+def _allow_many_sockets() -> None:
+    """Every receiver that does not answer holds four; a thousand, a common limit, is soon reached."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _end_celery(living: concurrent.futures.Future[None]) -> None:
