@@ -8,8 +8,9 @@ from uuid import UUID
 from jobs import events, ids, payload
 from jobs.admission import media, parameters, terms
 from jobs.admission.forms import Form, compile_form
+from jobs.admission.sealer import Sealer
 from jobs.admission.terms import Terms
-from jobs.admission.webhook import Sealer, Webhook, refuse_of_line
+from jobs.admission.webhook import Webhook, refuse_of_line
 from jobs.catalog import Catalog
 from jobs.database import Database
 from jobs.endpoints import INFERENCE, MULTIPART, OURS

@@ -1,16 +1,13 @@
-"""What a client says about a webhook, checked: URL, events, headers, secret; and one of its own, ready to be stored."""
+"""What a client says about a webhook, checked: URL, events, headers, secret."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
-from jobs import events, signing, webhooks
-from jobs.database import Database
+from jobs import events, signing
 from jobs.errors import BadRequest
-from jobs.records import Json, OwnWebhook
-from jobs.secrets import Vault
+from jobs.records import Json
 from jobs.webhook_url import Reach, Target, check
 
 BATCH_FIELDS: Final = ("webhook", "callback_url")
@@ -182,47 +179,6 @@ def refuse_of_line(webhook: Webhook | None) -> None:
     if webhook is not None:
         message = "Unsupported parameter: 'webhook' is not told of single lines; give it to the batch."
         _refuse(message, "webhook", "unsupported_parameter")
-
-
-class Sealer:
-    """Makes own webhooks ready to be stored: what is secret of them encrypted, and something there to sign with."""
-
-    def __init__(self, database: Database, vault: Vault) -> None:
-        self._database = database
-        self._vault = vault
-        self._signing: set[int] = set()
-        """Tenants that have a default secret; they keep having one."""
-
-    async def seal(self, tenant_id: int, webhook: Webhook, param: str = "webhook") -> OwnWebhook:
-        """The webhook as its row has it.
-
-        Raises:
-            NoSecretKey: this server has no key to encrypt with.
-            BadRequest: it brings no secret, and its tenant has no default one.
-        """
-        stored: Mapping[str, Any] = {"url": webhook.url, "secret": webhook.secret, "headers": webhook.headers}
-        sealed = self._vault.seal(json.dumps(stored), param)
-        if webhook.secret is None:
-            await self._insist_on_a_default(tenant_id, param)
-        target = webhook.target
-        return OwnWebhook(
-            lane=webhooks.lane(tenant_id, target.scheme, target.authority),
-            event_types=webhook.event_types,
-            includes_result=webhook.includes_result,
-            target=sealed,
-        )
-
-    async def _insist_on_a_default(self, tenant_id: int, param: str) -> None:
-        if tenant_id in self._signing:
-            return
-        if not await webhooks.has_default(self._database, tenant_id):
-            _refuse(
-                f"Nothing to sign with: give the webhook a secret in '{param}.secret', or make its tenant a default one"
-                " with `longhaul keys webhook-secret`.",
-                f"{param}.secret",
-                "webhook_secret_missing",
-            )
-        self._signing.add(tenant_id)
 
 
 def _refuse(message: str, param: str, code: str = "invalid_value") -> NoReturn:

@@ -167,7 +167,7 @@ async def test_a_secret_is_rotated_without_a_body(client: Client) -> None:
     assert answer.json()["signing_secret"] != endpoint["signing_secret"]
 
 
-@pytest.mark.parametrize("identity", [NOBODY, "whe_1", "job_" + "0" * 32])
+@pytest.mark.parametrize("identity", [NOBODY, "whe_1", "job_" + "0" * 32], ids=["unknown", "no id", "a job's"])
 async def test_what_does_not_exist_is_not_found(client: Client, identity: str) -> None:
     test = {"event_type": "batch.completed"}
     for method, path, body in (

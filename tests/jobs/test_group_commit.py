@@ -172,7 +172,7 @@ async def test_who_has_patience_waits_for_company() -> None:
     await asyncio.sleep(0.01)
     assert not flush.companies
     second = asyncio.create_task(group.add(2, patience=0.2))
-    assert await asyncio.gather(first, second) == [2, 4]
+    assert (await first, await second) == (2, 4)
     assert flush.companies == [[1, 2]]
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from jobs import events, webhooks
-from jobs.admission.webhook import Sealer, Webhook, endpoint_name, event_types, headers, read
+from jobs.admission.sealer import Sealer
+from jobs.admission.webhook import Webhook, endpoint_name, event_types, headers, read
 from jobs.database import Database
 from jobs.errors import BadRequest
 from jobs.records import OwnWebhook
