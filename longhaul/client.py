@@ -112,6 +112,18 @@ class Client:
         """`DELETE /v1/jobs/{id}`: what the API says about it."""
         return await self._object("DELETE", f"/v1/jobs/{job_id}")
 
+    async def endpoints(self, filters: dict[str, str]) -> Json:
+        """`GET /v1/webhook_endpoints`: one page, newest first."""
+        return await self._object("GET", "/v1/webhook_endpoints", params=filters)
+
+    async def deliveries(self, whose: str, filters: dict[str, str]) -> Json:
+        """`GET /v1/{whose}/deliveries`, where `whose` is `jobs/{id}` and its like: one page, newest first."""
+        return await self._object("GET", f"/v1/{whose}/deliveries", params=filters)
+
+    async def redeliver(self, whose: str, delivery_id: str) -> Json:
+        """`POST /v1/{whose}/deliveries/{id}/redeliver`: the delivery object, due now."""
+        return await self._object("POST", f"/v1/{whose}/deliveries/{delivery_id}/redeliver")
+
     async def infer(self, endpoint: str, body: Json, prefer: str | None = None) -> Json:
         """The request itself, as OpenAI's SDK sends it; `prefer` (RFC 7240) turns the answer into a job object."""
         headers = {"Prefer": prefer} if prefer else {}

@@ -1,13 +1,17 @@
 """A receiver of webhooks for development: verifies what arrives as a real one should, and tells it."""
 
+import asyncio
 import hmac
 import json
+import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import uvicorn
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -101,3 +105,25 @@ class Receiver:
         if len(self._seen) > _REMEMBERED:
             self._seen.popitem(last=False)
         return before
+
+
+@asynccontextmanager
+async def listening(receiver: Receiver) -> AsyncIterator[str]:
+    """The URL at which the receiver is reached from this machine, until the end of the block."""
+    # Whoever connects before the server has started waits in the socket's backlog.
+    door = socket.create_server(("127.0.0.1", 0), backlog=128)
+    server = _Guest(uvicorn.Config(receiver, lifespan="off", log_level="error", server_header=False))
+    serving = asyncio.create_task(server.serve([door]))
+    try:
+        yield f"http://127.0.0.1:{door.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+class _Guest(uvicorn.Server):
+    """A server in a process whose signals are not its to take."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield

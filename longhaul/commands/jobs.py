@@ -25,7 +25,9 @@ Metadata = Annotated[list[str] | None, typer.Option("--metadata", metavar="KEY=V
 app = typer.Typer(no_args_is_help=True)
 
 
-def _call(work: Callable[[Client], Awaitable[T]]) -> T:
+def call(work: Callable[[Client], Awaitable[T]]) -> T:
+    """What the API answers; the command ends with one line where it cannot."""
+
     async def run() -> T:
         async with Client(*api_address(settings.load())) as client:
             return await work(client)
@@ -45,6 +47,9 @@ def submit(
     ] = None,
     timeout: Annotated[int | None, typer.Option(metavar="SECONDS", help="How long it may run.")] = None,
     idempotency_key: Annotated[str | None, typer.Option(metavar="KEY", help="The same key is the same job.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="URL", help="Tell it of the end, signed with the tenant's default secret.")
+    ] = None,
     wait_for_it: Annotated[bool, typer.Option("--wait", help="Wait, and print the answer instead of the id.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,9 +63,10 @@ def submit(
         "expires_after": expires_after,
         "timeout": timeout,
         "idempotency_key": idempotency_key,
+        "webhook": webhook,
     }
     given = {name: value for name, value in optional.items() if value is not None}
-    job = _call(lambda client: client.submit({"endpoint": endpoint, "body": body, **given}))
+    job = call(lambda client: client.submit({"endpoint": endpoint, "body": body, **given}))
     if wait_for_it:
         talk(job["id"])
         _wait([job["id"]], as_json)
@@ -88,7 +94,7 @@ def list_jobs(
     filters = {"limit": str(limit)}
     filters.update({name: value for name, value in (("status", status), ("model", model), ("after", after)) if value})
     filters.update({f"metadata[{key}]": value for key, value in (pairs(metadata) or {}).items()})
-    page = _call(lambda client: client.page(filters))
+    page = call(lambda client: client.page(filters))
     if as_json:
         emit(page)
         return
@@ -101,7 +107,7 @@ def list_jobs(
 @app.command()
 def show(jobs: JobIds, as_json: AsJson = False) -> None:
     """Print jobs whole, as the API's own objects."""
-    for job in _call(lambda client: _each(client.job, jobs)):
+    for job in call(lambda client: _each(client.job, jobs)):
         if as_json:
             emit(job)
         else:
@@ -111,13 +117,13 @@ def show(jobs: JobIds, as_json: AsJson = False) -> None:
 @app.command()
 def cancel(jobs: JobIds, as_json: AsJson = False) -> None:
     """Cancel jobs that have not ended; running ones are aborted in the engine."""
-    _report(_call(lambda client: _each(client.cancel, jobs)), as_json)
+    _report(call(lambda client: _each(client.cancel, jobs)), as_json)
 
 
 @app.command()
 def retry(jobs: JobIds, as_json: AsJson = False) -> None:
     """Run jobs that have ended again, as new jobs, and print the new ids."""
-    for job in _call(lambda client: _each(client.retry, jobs)):
+    for job in call(lambda client: _each(client.retry, jobs)):
         if as_json:
             emit(job)
         else:
@@ -127,7 +133,7 @@ def retry(jobs: JobIds, as_json: AsJson = False) -> None:
 @app.command()
 def delete(jobs: JobIds, as_json: AsJson = False) -> None:
     """Erase jobs that have ended, with their requests and results."""
-    deleted = _call(lambda client: _each(client.delete, jobs))
+    deleted = call(lambda client: _each(client.delete, jobs))
     if as_json:
         for answer in deleted:
             emit(answer)
@@ -172,7 +178,7 @@ def _wait(ids: Sequence[str], as_json: bool) -> None:
             states.saw(job)
             bar.update(states.ended, str(states))
 
-        done = _call(lambda client: _together(lambda job_id: client.until_done(job_id, seen), ids))
+        done = call(lambda client: _together(lambda job_id: client.until_done(job_id, seen), ids))
     _report(done, as_json, answers=True)
     if any(job["status"] != "completed" for job in done):
         raise typer.Exit(FAILED)

@@ -16,7 +16,7 @@ from jobs.database import Database
 from jobs.secrets import Vault
 from jobs.settings import Settings
 from longhaul.embedded import free_port
-from tests.api.conftest import Client, Key, client_of, running
+from tests.api.conftest import Client, Key, client_of, running, served, url_of
 from tests.jobs.hooks import KEY, send
 from tests.receiver import Receiver, Reply, receiving
 from tests.until import until
@@ -31,6 +31,16 @@ EXTRA: Final = {"header_names", "disabled", "disabled_at", "disabled_reason", "f
 def settings(settings: Settings) -> Settings:
     """With a key to store secrets with, and this machine within reach."""
     return settings.model_copy(update={"secret_key": KEY, "webhook_allow": "127.0.0.1"})
+
+
+@pytest.fixture
+async def sdk(app: FastAPI, key: Key) -> AsyncIterator[AsyncOpenAI]:
+    """OpenAI's SDK, which here refuses what is not exactly of its types."""
+    async with (
+        served(app) as server,
+        AsyncOpenAI(base_url=f"{url_of(server)}/v1", api_key=key, _strict_response_validation=True) as sdk,
+    ):
+        yield sdk
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What the demonstration sends, and how it ends."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import suppress
@@ -50,6 +51,7 @@ def test_it_loses_nothing_with_its_worker_and_leaves_nothing_behind(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     assert "kept by the service: {'completed': 220}, run more than once: " in done.stdout
     assert not done.stdout.rstrip().endswith("once: 0")
+    assert re.search(r"^webhook, verified +20 +20 completed ", done.stdout, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
     assert not processes_of(tmp_path)
 

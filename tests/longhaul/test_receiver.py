@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 
 from jobs import signing
 from longhaul.embedded import free_port
-from longhaul.receiver import Arrival, Receiver
+from longhaul.receiver import Arrival, Receiver, listening
 from tests.until import until
 
 SECRET, OTHER = signing.new_secret(), signing.new_secret()
@@ -147,3 +147,15 @@ async def test_the_command_prints_what_arrives_until_ctrl_c() -> None:
         "refused: no signature is of this secret",
     ]
     assert listening.returncode == 0
+
+
+async def test_it_can_listen_for_a_while_beside_other_work() -> None:
+    told: list[Arrival] = []
+    before = signal.getsignal(signal.SIGTERM)
+    async with listening(Receiver(SECRET, told.append, pytest.fail)) as url, httpx.AsyncClient() as client:
+        assert (await client.post(url, content=BODY, headers=signed(SECRET))).status_code == 204
+        assert signal.getsignal(signal.SIGTERM) is before
+    assert [arrival.event for arrival in told] == [EVENT]
+    async with httpx.AsyncClient() as client:
+        with pytest.raises(httpx.ConnectError):
+            await client.post(url, content=BODY)
