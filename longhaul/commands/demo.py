@@ -50,17 +50,20 @@ async def _run(home: Path, kill: bool) -> bool:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     passed = False
     try:
-        async with _everything_up(home):
-            exports = read_exports(home / "client.env")
-            async with Client(exports["OPENAI_BASE_URL"], exports["OPENAI_API_KEY"], connections=256) as client:
-                started = time.monotonic()
-                answers = await _work(client, home, kill)
-                _show(answers, time.monotonic() - started)
-                passed = await _nothing_missing(client, answers)
+        async with _everything_up(home), _client(home, connections=256) as client:
+            started = time.monotonic()
+            answers = await _work(client, home, kill)
+            _show(answers, time.monotonic() - started)
+            passed = await _nothing_missing(client, answers)
     except* (_Broken, Refused, Unreachable) as group:
         talk(f"error: {group.exceptions[0]}")
         passed = False
     return passed
+
+
+def _client(home: Path, connections: int) -> Client:
+    exports = read_exports(home / "client.env")
+    return Client(exports["OPENAI_BASE_URL"], exports["OPENAI_API_KEY"], connections)
 
 
 class _Broken(Exception):
@@ -115,17 +118,19 @@ async def _work(client: Client, home: Path, kill: bool) -> list[Answer]:
         async with asyncio.TaskGroup() as tasks:
             working = tasks.create_task(work.run(client, hand))
             if kill:
-                killing = tasks.create_task(_kill_worker(client, home))
+                killing = tasks.create_task(_kill_worker(home))
                 working.add_done_callback(lambda _: killing.cancel())
     return answers
 
 
-async def _kill_worker(client: Client, home: Path) -> None:
-    while True:
-        running = await client.page({"status": "in_progress", "limit": "1"})
-        if running["data"]:
-            break
-        await asyncio.sleep(0.02)
+async def _kill_worker(home: Path) -> None:
+    # In a queue with two hundred other requests, the look could come when nothing runs any more.
+    async with _client(home, connections=1) as client:
+        while True:
+            running = await client.page({"status": "in_progress", "limit": "1"})
+            if running["data"]:
+                break
+            await asyncio.sleep(0.02)
     pid = int((home / "run" / "worker.pid").read_text())
     talk(f"kill -9 {pid}: the worker is gone with all that it ran, and will be started again.")
     os.kill(pid, signal.SIGKILL)
