@@ -83,7 +83,7 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
         def publish(model_id: int, count: int) -> None:
             for model in catalog.models():
                 if model.id == model_id:
-                    publisher.publish(model.queue, count, _TICKETS_PER_SLOT * max(1, model.slots))
+                    publisher.publish(model.queue, count, _TICKETS_PER_SLOT * max(1, model.slots), bell=True)
 
         yield Parts(
             settings=settings,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from jobs import metrics, payload
 from jobs.database import Database
 from jobs.group_commit import GroupCommit
-from jobs.records import ClaimedJob, Flags, Outcome
+from jobs.records import ClaimedJob, Flags, Outcome, Result
 from jobs.states import Status
 
 Ending: TypeAlias = tuple[ClaimedJob, Outcome]
@@ -27,13 +27,13 @@ _log = structlog.get_logger()
 
 
 class Finisher:
-    """Records outcomes. After each commit `announce(ids)` hears of them, and `deliver()` that webhooks wait to be sent,
-    if any do; neither may block."""
+    """Records outcomes. After each commit `announce(ended)` hears of them, with the results of those that a client
+    waits for, and `deliver()` that webhooks wait to be sent, if any do; neither may block."""
 
     def __init__(
         self,
         database: Database,
-        announce: Callable[[Sequence[UUID]], None],
+        announce: Callable[[Sequence[UUID | Result]], None],
         deliver: Callable[[], None] = lambda: None,
     ) -> None:
         self._database = database
@@ -61,19 +61,20 @@ class Finisher:
 
     async def _flush(self, endings: Sequence[Ending]) -> Sequence[bool]:
         metrics.FINISH_COMPANY.observe(len(endings))
-        # In id order: every statement that ends jobs takes their rows so.
-        ended = await self._record(sorted(endings, key=lambda ending: ending[0].id))
+        # In id order: every statement that ends jobs takes their rows so. Of two runs of one job the later is last.
+        recorded = await self._record(sorted(endings, key=lambda ending: (ending[0].id, ending[0].lease_token)))
         # All of them, not only the ended: a flush that is sent again because its commit's answer was lost ends nothing.
-        self._announce([job.id for job, _ in endings])
-        for job, outcome in endings:
-            if job.id in ended:
-                metrics.FINISHED.labels(outcome.status.value).inc()
-            else:
-                metrics.STALE_RESULTS.inc()
-        return [job.id in ended for job, _ in endings]
+        self._announce(
+            [_result(job.id, recorded[job.id]) if job.waited and job.id in recorded else job.id for job, _ in endings]
+        )
+        for outcome in recorded.values():
+            metrics.FINISHED.labels(outcome.status.value).inc()
+        metrics.STALE_RESULTS.inc(len(endings) - len(recorded))
+        return [job.id in recorded for job, _ in endings]
 
-    async def _record(self, endings: Sequence[Ending]) -> set[UUID]:
-        """Write these and return the ids that ended. A result is never dropped: it exists nowhere else."""
+    async def _record(self, endings: Sequence[Ending]) -> dict[UUID, Outcome]:
+        """Write these and return what was written of those that ended. A result is never dropped: it exists nowhere
+        else."""
         pause = 0.05
         while True:
             try:
@@ -92,7 +93,8 @@ class Finisher:
             else:
                 if rows and rows[0].told:
                     self._deliver()
-                return {row.id for row in rows}
+                outcomes = {job.id: outcome for job, outcome in endings}
+                return {row.id: outcomes[row.id] for row in rows}
 
 
 def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
@@ -112,6 +114,10 @@ def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
         "reasoning": [outcome.usage.reasoning for outcome in outcomes],
         "incomplete": [_is_incomplete(job, outcome) for job, outcome in endings],
     }
+
+
+def _result(job: UUID, outcome: Outcome) -> Result:
+    return Result(job, outcome.status, outcome.status_code, outcome.body, outcome.error_code, outcome.error_message)
 
 
 def _is_incomplete(job: ClaimedJob, outcome: Outcome) -> bool:

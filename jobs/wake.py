@@ -1,10 +1,12 @@
-"""Wakes whoever waits for a job: ids on pub/sub say "read these", a look once a second makes up for lost ones."""
+"""Wakes whoever waits for a job: pub/sub says "read these", or brings small results along; a look once a second makes
+up for lost messages."""
 
 import asyncio
 import contextlib
+import struct
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final
 from uuid import UUID
@@ -19,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs import metrics, read
 from jobs.database import Database
 from jobs.records import Result
+from jobs.states import Status
 
 _ID_BYTES: Final = 16
 _LOOK_SECONDS: Final = 1.0
@@ -27,11 +30,17 @@ _SILENCE_SECONDS: Final = 5.0
 """After so much silence a subscription is asked whether it is alive, and given as long again to answer."""
 _COMPANY: Final = 500
 _PER_MESSAGE: Final = 4096
+_HEAD: Final = struct.Struct("!16sHI")
+"""Of an ended job on the wire: its id, the status code of the response that follows (0: none does), its bytes."""
+_CARRIED_BYTES: Final = 16 * 2**10
+"""Larger responses are read by whoever waits: a message goes to every API process."""
+_CARRIED: Final = 500
+"""While so many wait to be announced, Redis is slow, and no more responses are kept for it."""
 _log = structlog.get_logger()
 
 
 def done_channel(prefix: str) -> str:
-    """Where the ids of ended jobs are announced."""
+    """Where ended jobs are announced."""
     return f"{{{prefix}}}:done"
 
 
@@ -51,13 +60,17 @@ class Announcer:
         self._flight: asyncio.Task[None] | None = None
         self._reachable = True
 
-    def announce(self, ids: Iterable[UUID]) -> None:
-        """Tell everybody who waits that these ended. Never blocks, never raises."""
-        self._say(self._done, ids)
+    def announce(self, ended: Iterable[UUID | Result]) -> None:
+        """Tell everybody who waits that these ended. Never blocks, never raises.
+
+        What is given as a result, committed, need not be read by who waits for it, if it is a small response.
+        """
+        standing = self._waiting[self._done]
+        self._say(self._done, (_packed(one, len(standing) < _CARRIED) for one in ended))
 
     def abort(self, ids: Iterable[UUID]) -> None:
         """Tell every worker that these shall not run any more. Never blocks, never raises."""
-        self._say(self._abort, ids)
+        self._say(self._abort, (job.bytes for job in ids))
 
     async def close(self) -> None:
         """Return when what was said has been published, or could not be."""
@@ -65,16 +78,16 @@ class Announcer:
             await asyncio.wait([self._flight])
         await self._redis.aclose()
 
-    def _say(self, channel: str, ids: Iterable[UUID]) -> None:
-        self._waiting[channel].extend(job.bytes for job in ids)
+    def _say(self, channel: str, words: Iterable[bytes]) -> None:
+        self._waiting[channel].extend(words)
         if self._waiting[channel] and (self._flight is None or self._flight.done()):
             self._flight = asyncio.create_task(self._fly())
 
     async def _fly(self) -> None:
         """Publish until nothing is left: what comes meanwhile travels in the next message."""
-        while channel := next((channel for channel, ids in self._waiting.items() if ids), None):
-            ids = self._waiting[channel]
-            message = b"".join(ids.popleft() for _ in range(min(len(ids), _PER_MESSAGE)))
+        while channel := next((channel for channel, words in self._waiting.items() if words), None):
+            words = self._waiting[channel]
+            message = b"".join(words.popleft() for _ in range(min(len(words), _PER_MESSAGE)))
             try:
                 await self._redis.publish(channel, message)
                 self._reachable = True
@@ -168,10 +181,21 @@ class Waiters:
     async def _listen(self) -> None:
         async for heard in _messages(self._redis_url, self._channel):
             if isinstance(heard, bytes):
-                self._have_read(_split(heard))
+                self._hear(heard)
             else:
                 self.subscribed = heard
                 self._look_now.set()
+
+    def _hear(self, message: bytes) -> None:
+        brought: dict[UUID, Result] = {}
+        for job, status_code, body in _unpacked(message):
+            if status_code and job in self._futures:
+                ended = UUID(bytes=job)
+                brought[ended] = Result(ended, Status.COMPLETED, status_code, body, None, None)
+            else:
+                self._have_read([job])
+        if brought:
+            self._hand_out(brought)
 
     async def _look(self) -> None:
         """Once a second, and after each subscription, ask which of all that are waited for have ended."""
@@ -248,6 +272,23 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
             with contextlib.suppress(RedisError, OSError):
                 await redis.aclose()
         await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _packed(ended: UUID | Result, carried: bool) -> bytes:
+    if isinstance(ended, UUID):
+        return _HEAD.pack(ended.bytes, 0, 0)
+    body = ended.body
+    if not carried or ended.status is not Status.COMPLETED or body is None or len(body) > _CARRIED_BYTES:
+        return _HEAD.pack(ended.id.bytes, 0, 0)
+    return _HEAD.pack(ended.id.bytes, ended.status_code, len(body)) + body
+
+
+def _unpacked(message: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    start = 0
+    while start + _HEAD.size <= len(message):
+        job, status_code, size = _HEAD.unpack_from(message, start)
+        start += _HEAD.size + size
+        yield job, status_code, message[start - size : start]
 
 
 def _split(message: bytes) -> Sequence[bytes]:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import metrics, wake
+from jobs import bell, metrics, wake
 from jobs.broker import DELIVER_QUEUE
 from jobs.database import Database
 from jobs.errors import Conflict
@@ -129,12 +129,14 @@ class Life:
         async with asyncio.TaskGroup() as group:
             chores = [group.create_task(chore) for chore in (runner.settle(), self._aborts(runner), self._watch())]
             claiming = group.create_task(runner.run())
+            listening = group.create_task(self._listen(runner, model.queue))
             # What start-up made lives as long as the process; looking it through again and again holds up every job.
             gc.collect()
             gc.freeze()
             self.ready.set_result(model)
             _log.info("serving", model=model.name, slots=self._engine.slots)
             await self._stop.begun()
+            listening.cancel()
             await drain(runner, finisher, self._settings.drain_seconds if self._engine.alive() else 0, self._stop)
             await asyncio.wait({claiming}, timeout=_RETRY_SECONDS)
             for task in (claiming, *chores):
@@ -162,6 +164,11 @@ class Life:
         else:
             orphaned = await bury(database, worker, lease_seconds, runner.held)
             _log.info("left, the engine is dead", requeued=orphaned and orphaned.requeued)
+
+    async def _listen(self, runner: Runner, queue: str) -> None:
+        prefix = self._settings.redis_prefix
+        async for _ in bell.rings(self._redis_url, prefix, queue, runner.ready, lambda: runner.free):
+            runner.ring()
 
     async def _aborts(self, runner: Runner) -> None:
         async for ids in wake.aborts(self._redis_url, self._settings.redis_prefix):

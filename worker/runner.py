@@ -104,10 +104,24 @@ class Runner:
     async def take(self) -> None:
         """A ticket: return once a slot was free and the claim loop has been woken. Waits as long as that takes, so
         that a worker that cannot claim leaves the tickets behind it to others."""
+        await self.ready()
+        self.ring()
+
+    async def ready(self) -> bool:
+        """Return when a slot is free and may be claimed for; False if that will never be again."""
         await self._slots.room()
         while not self.stopping and not self._may_claim():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), _POLL_SECONDS / 10)
+        return not self.stopping
+
+    @property
+    def free(self) -> bool:
+        """Whether it would claim now if it were rung."""
+        return self._slots.free > 0 and self._may_claim()
+
+    def ring(self) -> None:
+        """Jobs wait: look for them."""
         self._slots.ring()
 
     @property

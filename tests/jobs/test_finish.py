@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -23,12 +24,12 @@ DONE = Outcome(Status.COMPLETED, 200, b'{"ok": "\xff"}', Usage(input=5, cached=2
 
 
 @pytest.fixture
-def announced() -> list[UUID]:
+def announced() -> list[UUID | Result]:
     return []
 
 
 @pytest.fixture
-def finisher(database: Database, announced: list[UUID]) -> Finisher:
+def finisher(database: Database, announced: list[UUID | Result]) -> Finisher:
     return Finisher(database, announced.extend)
 
 
@@ -42,7 +43,7 @@ async def held(
 
 
 async def test_an_outcome_becomes_a_terminal_row_with_its_result(
-    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID]
+    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID | Result]
 ) -> None:
     job = held[0]
     assert await finisher.finish(job, DONE)
@@ -69,11 +70,11 @@ async def test_a_failure_keeps_its_response_or_its_reason(
 
 
 async def test_results_travel_in_company(
-    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID]
+    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID | Result]
 ) -> None:
     assert all(await asyncio.gather(*(finisher.finish(job, DONE) for job in held)))
     assert await value(database, "SELECT count(DISTINCT xmin::text) FROM jobs") == 1
-    assert sorted(announced) == sorted(job.id for job in held)
+    assert {ended for ended in announced if isinstance(ended, UUID)} == {job.id for job in held}
     await assert_counters_are_true(database)
 
 
@@ -105,7 +106,7 @@ async def test_who_handed_the_job_back_writes_nothing(
 
 
 async def test_a_result_is_stored_once_even_if_it_is_sent_again(
-    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID]
+    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], announced: list[UUID | Result]
 ) -> None:
     """The answer of a commit can be lost; waiters hear of the job all the same."""
     assert await finisher.finish(held[0], DONE)
@@ -113,6 +114,25 @@ async def test_a_result_is_stored_once_even_if_it_is_sent_again(
     [result] = (await results(database, [held[0].id])).values()
     assert (result.status, result.body) == (Status.COMPLETED, DONE.body)
     assert announced == [held[0].id] * 2
+
+
+async def test_what_a_client_waits_for_is_announced_with_its_result(
+    finisher: Finisher, held: Sequence[ClaimedJob], announced: list[UUID | Result]
+) -> None:
+    job = replace(held[0], waited=True)
+    assert await finisher.finish(job, DONE)
+    assert not await finisher.finish(job, Outcome(Status.FAILED, 500, b"another"))
+    assert announced == [Result(job.id, Status.COMPLETED, 200, DONE.body, None, None), job.id]
+
+
+async def test_of_two_runs_of_one_job_the_one_that_counts_is_announced(
+    finisher: Finisher, held: Sequence[ClaimedJob], announced: list[UUID | Result]
+) -> None:
+    job = replace(held[0], waited=True)
+    lost = replace(job, lease_token=job.lease_token - 1)
+    stale = Outcome(Status.COMPLETED, 200, b"stale")
+    await asyncio.gather(finisher.finish(job, DONE), finisher.finish(lost, stale))
+    assert {ended.body for ended in announced if isinstance(ended, Result)} == {DONE.body}
 
 
 async def test_one_company_tells_what_was_ours_from_what_was_not(
@@ -126,7 +146,7 @@ async def test_one_company_tells_what_was_ours_from_what_was_not(
 
 
 async def test_results_are_kept_while_the_database_is_away(
-    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], outage: Outage, announced: list[UUID]
+    finisher: Finisher, database: Database, held: Sequence[ClaimedJob], outage: Outage, announced: list[UUID | Result]
 ) -> None:
     async with outage():
         first = asyncio.create_task(finisher.finish(held[0], DONE))

@@ -12,7 +12,7 @@ import redis.asyncio
 from jobs import cancel, catalog, ids, wake
 from jobs.accept import Acceptor
 from jobs.database import Database
-from jobs.records import NewJob, Registration, Tier
+from jobs.records import NewJob, Registration, Result, Tier
 from jobs.states import Status
 from jobs.wake import Announcer, Waiters
 from longhaul.embedded import EmbeddedRedis
@@ -64,6 +64,33 @@ async def test_an_announced_job_wakes_its_waiter(redis_url: str, database: Datab
             announcer.announce([job])
             result = await waiter.result(20)
         assert result is not None and result.status is Status.CANCELLED
+
+
+async def test_a_small_response_travels_with_its_announcement(redis_url: str, database: Database) -> None:
+    """So nobody need read it: this one is in no table."""
+    async with waiting(redis_url, database) as waiters, announcing(redis_url) as announcer:
+        await until(lambda: waiters.subscribed)
+        done = Result(ids.new(), Status.COMPLETED, 200, b'{"ok": true}', None, None)
+        with waiters.register(done.id) as waiter:
+            announcer.announce([uuid4(), done, uuid4()])
+            assert await waiter.result(20) == done
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        Result(uuid4(), Status.COMPLETED, 200, b" " * 20_000, None, None),
+        Result(uuid4(), Status.FAILED, 400, b"{}", None, None),
+        Result(uuid4(), Status.FAILED, None, None, "request_timeout", "It took too long."),
+    ],
+    ids=["large", "refused", "no-response"],
+)
+async def test_what_else_ended_is_read(redis_url: str, database: Database, ended: Result) -> None:
+    async with waiting(redis_url, database) as waiters, announcing(redis_url) as announcer:
+        await until(lambda: waiters.subscribed)
+        with waiters.register(ended.id) as waiter:
+            announcer.announce([ended])
+            assert await waiter.result(0.2) is None  # it is in no table
 
 
 async def test_a_lost_announcement_costs_a_second(redis_url: str, database: Database, model_id: int) -> None:

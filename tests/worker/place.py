@@ -18,7 +18,7 @@ from jobs.accept import Acceptor
 from jobs.database import Database
 from jobs.finish import Finisher
 from jobs.order import Shares
-from jobs.records import NewJob, Tier
+from jobs.records import NewJob, Result, Tier
 from jobs.states import Status
 from tests.engines.scripted import ScriptedEngine
 from tests.journal import Entry, read
@@ -39,7 +39,7 @@ class Place:
     worker: UUID = field(default_factory=uuid4)
     lease_is_good: bool = True
     deaths: int = 0
-    announced: list[UUID] = field(default_factory=list)
+    announced: list[UUID | Result] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.finisher = Finisher(self.database, self.announced.extend)

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 
-from jobs import lease
+from jobs import bell, lease
 from jobs.claim import claim
 from jobs.database import Database
 from jobs.records import Tier
@@ -121,6 +121,19 @@ async def test_a_ticket_brings_a_job_to_an_idle_worker_and_term_ends_it_cleanly(
     assert await worker.ends(signal.SIGTERM) == 0, worker.said()
     assert await place.statuses(jobs) == [Status.COMPLETED] * 3
     assert await worker.registered() == []
+    assert "Traceback" not in worker.said()
+
+
+async def test_the_bell_brings_jobs_without_a_ticket(start: Start, settings: Settings) -> None:
+    worker = start()
+    place = await worker.place()
+    queue = await worker.queue()
+    with redis.Redis.from_url(str(settings.redis_url)) as client:
+        await until(lambda: client.info("clients")["blocked_clients"] == 2)  # the bell's listener, and Celery's
+        jobs = await place.submit(3)
+        assert bell.ring(client, settings.redis_prefix, queue) == (True, 0)
+        await until(lambda: place.began(jobs))
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
     assert "Traceback" not in worker.said()
 
 
