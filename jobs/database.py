@@ -10,11 +10,13 @@ from typing import Any, Final, TypeAlias
 
 import psycopg
 from psycopg.errors import AdminShutdown, CrashShutdown
+from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import greenlet_spawn
 
 Driver: TypeAlias = psycopg.AsyncConnection[Any]
 """A connection of the pool as its driver knows it: what `transaction` yields and `fetch` takes."""
@@ -72,6 +74,7 @@ class Database:
             pool_timeout=30,
             pool_use_lifo=True,
             isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,  # in autocommit there is nothing to roll back
             connect_args={
                 "connect_timeout": 5,
                 "keepalives_idle": 10,
@@ -104,19 +107,32 @@ class Database:
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Driver]:
         """The driver of a pooled connection. Its errors become SQLAlchemy's."""
-        async with self.engine.connect() as connection:
-            driver = await _driver_of(connection)
-            try:
-                yield driver
-            except psycopg.Error as error:
-                # A server that ends the session says so before it hangs up.
-                lost = driver.closed or isinstance(error, (AdminShutdown, CrashShutdown))
-                if lost:
-                    self._lost_at = time.monotonic()
-                    await connection.invalidate()
-                raise DBAPIError.instance(
-                    None, None, error, psycopg.Error, connection_invalidated=lost, dialect=self.engine.dialect
-                ) from error
+        # Of the pool, not by `engine.connect()`: in a process that idles, its layers cost more than a small query.
+        try:
+            pooled = await greenlet_spawn(self.engine.sync_engine.pool.connect)
+        except psycopg.Error as error:
+            raise self._as_sqlalchemys(error, lost=False) from error
+        driver = pooled.driver_connection
+        assert isinstance(driver, psycopg.AsyncConnection)
+        lost = False
+        try:
+            yield driver
+        except psycopg.Error as error:
+            # A server that ends the session says so before it hangs up.
+            lost = driver.closed or isinstance(error, (AdminShutdown, CrashShutdown))
+            if lost:
+                self._lost_at = time.monotonic()
+            raise self._as_sqlalchemys(error, lost) from error
+        finally:
+            # What was cancelled may have left it in the middle of something.
+            if lost or driver.info.transaction_status is not TransactionStatus.IDLE:
+                await greenlet_spawn(pooled.invalidate)
+            pooled.close()
+
+    def _as_sqlalchemys(self, error: psycopg.Error, lost: bool) -> BaseException:
+        return DBAPIError.instance(
+            None, None, error, psycopg.Error, connection_invalidated=lost, dialect=self.engine.dialect
+        )
 
     def _made(self, connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["made_at"] = time.monotonic()
@@ -125,12 +141,6 @@ class Database:
         # The server that went with one connection went with all that are older. The pool then makes a new one.
         if record.info["made_at"] < self._lost_at:
             raise DisconnectionError
-
-
-async def _driver_of(connection: AsyncConnection) -> Driver:
-    driver = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(driver, psycopg.AsyncConnection)
-    return driver
 
 
 async def fetch(driver: Driver, name: str, **parameters: Any) -> Rows:
