@@ -1,6 +1,5 @@
 """Real PostgreSQL and Redis for the tests: one of each per process, a database of its own for every test."""
 
-import itertools
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,7 @@ from jobs import migrate
 from jobs.database import Database
 from jobs.settings import Settings
 from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis
-
-_numbers = itertools.count(1)
+from tests.databases import Databases
 
 
 @pytest.fixture(scope="session")
@@ -43,15 +41,17 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedR
     server.stop(immediate=True)
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: EmbeddedPostgres) -> Databases:
+    return Databases(postgres.url.replace("+psycopg", ""))
+
+
 @pytest.fixture
-def database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The URL of a fresh copy of the migrated database, dropped after the test."""
-    name = f"test_{next(_numbers)}"
-    server, _, _ = postgres.url.replace("+psycopg", "").rpartition("/")
-    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE longhaul STRATEGY file_copy")
-        yield postgres.url.removesuffix("longhaul") + name
-        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+def database_url(postgres: EmbeddedPostgres, databases: Databases) -> Iterator[str]:
+    """The URL of a copy of the migrated database that is this test's own."""
+    name = databases.take()
+    yield postgres.url.removesuffix("longhaul") + name
+    databases.give_back(name)
 
 
 @pytest.fixture
