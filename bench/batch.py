@@ -135,7 +135,7 @@ class BatchRunner:
         source.write_text("\n".join(map(json.dumps, lines)))
         await self._child.say(f"{source} {target}")
         seconds = float((await self._line("took ")).split()[1])
-        outputs = [json.loads(line) for line in target.read_text().splitlines()]
+        outputs = [json.loads(line) for line in target.read_text().split("\n") if line]
         good = [output["response"]["body"] for output in outputs if output["response"]["status_code"] == 200]
         _check(len(good), sum(body["usage"]["completion_tokens"] for body in good), bodies)
         return seconds
