@@ -140,6 +140,20 @@ class BatchRunner:
         _check(len(good), sum(body["usage"]["completion_tokens"] for body in good), bodies)
         return seconds
 
+    async def growth_mb(self, source: Path, seconds: float, at_most: float) -> float:
+        """What its process, the engine's apart, took on in memory within so many seconds of such a file, MB.
+
+        It ends with that; earlier once it has grown by `at_most`.
+        """
+        before = self._child.resident_mb()
+        await self._child.say(f"{source} {self._folder / 'never.jsonl'}")
+        growth, deadline = 0.0, time.monotonic() + seconds
+        while time.monotonic() < deadline and growth < at_most:
+            await asyncio.sleep(_LOOK_SECONDS)
+            growth = self._child.resident_mb() - before
+        self._child.process.kill()
+        return growth
+
     async def _line(self, beginning: str) -> str:
         while not (line := await self._child.hear()).startswith(beginning):
             pass
