@@ -14,7 +14,8 @@ from bench import work
 from bench.stack import Deployment
 from jobs.records import Json
 
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.2
+"""Asking oftener takes of the cores what is measured."""
 _WINDOW = "24h"
 
 
