@@ -242,6 +242,8 @@ async def aborts(redis_url: str, prefix: str) -> AsyncGenerator[list[UUID], None
 
 async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool, None]:
     """A channel's messages for ever, across reconnections: True after each subscription, False after each loss."""
+    reachable = True
+    pinged_at: float | None
     while True:
         # No socket timeout: with it redis-py uses `wait_for`, which in Python 3.11 can swallow a cancellation.
         redis = Redis.from_url(
@@ -251,7 +253,7 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
             async with redis.pubsub() as pubsub:
                 async with asyncio.timeout(_SILENCE_SECONDS):
                     await pubsub.subscribe(channel)
-                pinged_at: float | None = None
+                reachable, pinged_at = True, None
                 while True:
                     message = await pubsub.get_message(timeout=_SILENCE_SECONDS)
                     if message is not None:
@@ -266,7 +268,9 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
                     elif time.monotonic() - pinged_at >= _SILENCE_SECONDS:
                         raise TimeoutError("Redis does not answer")
         except (RedisError, OSError, TimeoutError) as error:
-            _log.warning("the subscription is lost", channel=channel, error=str(error))
+            if reachable:
+                _log.warning("the subscription is lost", channel=channel, error=str(error))
+            reachable = False
             yield False
         finally:
             with contextlib.suppress(RedisError, OSError):
