@@ -24,13 +24,14 @@ TIMEOUT_SECONDS: Final = 15
 SHOWN_BYTES: Final = 1024
 """How much of an answer is kept to be shown."""
 _MOST_BYTES: Final = 64 * 1024
+_LONGEST_REASON: Final = 300
 # Many servers close a connection after five idle seconds, and one that is closed as we send costs an attempt.
 _IDLE_SECONDS: Final = 4
 
 _FAILURES: Final = (
     BadRequest,
     Refused,
-    TimeoutError,
+    OSError,  # TLS that breaks after its handshake comes as it is, and so does our own timeout
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -99,7 +100,8 @@ class Egress:
                 request = _request(check(url, self._reach, "url"), headers, body)
                 status, retry_after, start = await self._exchange(request)
         except _FAILURES as error:
-            raise Undelivered(_reason(error), time.monotonic() - began) from error
+            # It may quote the receiver, which may have said a great deal.
+            raise Undelivered(_reason(error)[:_LONGEST_REASON], time.monotonic() - began) from error
         return Answer(status, retry_after, start, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -170,7 +172,7 @@ def _retry_after(response: httpcore.Response) -> float | None:
         return float(said)
     try:
         then = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and zones of many digits
         return None
     return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 

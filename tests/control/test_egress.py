@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -117,8 +118,14 @@ async def test_a_redirect_is_an_answer_and_leads_nowhere(egress: Egress, receive
         ("-5", None),
         ("1e9", None),
         ("9" * 100, None),
+        ("NaN", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999", None),
     ],
-    ids=["seconds", "none", "in an hour", "an hour ago", "no date", "negative", "a float", "too many"],
+    ids=[
+        *("seconds", "none", "in an hour", "an hour ago", "no date", "negative", "a float", "too many", "no number"),
+        *("a year of many digits", "a zone of many digits"),
+    ],
 )
 async def test_retry_after_is_read_as_seconds_or_as_a_date(
     egress: Egress, said: str | int, seconds: float | None
@@ -166,6 +173,33 @@ async def test_an_answer_that_is_not_whole_in_time_is_none(
 async def test_what_is_no_answer_is_said(egress: Egress, answer: bytes, reason: str) -> None:
     async with Receiver(answer, then_close=True).listening() as receiver:
         assert (await refused(egress, receiver.url())).startswith(reason)
+
+
+async def test_of_what_a_receiver_says_in_the_wrong_place_little_is_quoted(egress: Egress) -> None:
+    endless = b"HTTP/1.1 200 OK\r\nX: " + b"\0" * 50_000 + b"\r\n\r\n"
+    async with Receiver(endless).listening() as receiver:
+        reason = await refused(egress, receiver.url())
+    assert reason.startswith("the answer is not HTTP: illegal header line")
+    assert len(reason) == 300
+
+
+async def test_tls_that_breaks_after_its_handshake_is_a_failure_like_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+
+    async def speak_no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        os.write(writer.get_extra_info("socket").fileno(), b"this is no record of TLS")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(speak_no_tls, "127.0.0.1", 0, ssl=authority.serving("hooks.example"))
+    port = server.sockets[0].getsockname()[1]
+    async with server, Egress(Reach.of(LOOPBACK, str(port)), lookup=Resolver(["127.0.0.1"])) as egress:
+        reason = await refused(egress, f"https://hooks.example:{port}/")
+    assert reason == "the connection broke before the answer was whole"
 
 
 async def test_nobody_listening_is_said_in_the_systems_words(egress: Egress) -> None:
