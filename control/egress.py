@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+import certifi
 import httpcore
 
 from control.network import CONNECT_SECONDS, JudgedNetwork, Lookup, Names, Refused
@@ -70,9 +71,10 @@ class Egress:
     def __init__(self, reach: Reach, proxy_url: str | None = None, lookup: Lookup | None = None) -> None:
         self._reach = reach
         self._names = Names()
+        self._proxied = proxy_url is not None
         # Only makes the connections: its own search for a free one passes over all of them, for every request.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpcore.default_ssl_context(),
+            ssl_context=_tunnel_tls() if proxy_url else httpcore.default_ssl_context(),
             proxy=_proxy(proxy_url) if proxy_url else None,
             keepalive_expiry=_IDLE_SECONDS,
             network_backend=None if proxy_url else JudgedNetwork(reach, lookup or self._names.addresses),
@@ -97,7 +99,7 @@ class Egress:
         began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                request = _request(check(url, self._reach, "url"), headers, body)
+                request = _request(check(url, self._reach, "url"), headers, body, self._proxied)
                 status, retry_after, start = await self._exchange(request)
         except _FAILURES as error:
             # It may quote the receiver, which may have said a great deal.
@@ -145,10 +147,35 @@ class Egress:
                     self._idle.setdefault(origin, []).append(connection)
 
 
-def _request(target: Target, headers: Mapping[str, str], body: bytes) -> httpcore.Request:
-    url = httpcore.URL(
-        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-    )
+class _TunnelTls(ssl.SSLContext):
+    """Takes the brackets, which an IPv6 address has where a proxy is asked for it, from the name to be verified."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        if isinstance(server_hostname, bytes):
+            server_hostname = server_hostname.decode("ascii")
+        if server_hostname is not None:
+            server_hostname = server_hostname.strip("[]")
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
+def _tunnel_tls() -> ssl.SSLContext:
+    context = _TunnelTls(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes, proxied: bool) -> httpcore.Request:
+    # A proxy is told host and port in one word, which needs the brackets; a socket is given the address as it is.
+    host = f"[{target.host}]" if proxied and ":" in target.host else target.host
+    url = httpcore.URL(scheme=target.scheme.encode(), host=host.encode(), port=target.port, target=target.path.encode())
     ours = [(b"Host", target.authority.encode()), (b"Content-Length", str(len(body)).encode())]
     theirs = [(name.encode(), value.encode()) for name, value in headers.items()]
     return httpcore.Request(b"POST", url, headers=ours + theirs, content=body)

@@ -340,6 +340,50 @@ async def test_a_trusted_receiver_without_tls_is_reached_through_the_proxy_too()
     assert proxy.heads[0].startswith("POST http://hooks.invalid:80/x HTTP/1.1\r\nHost: hooks.invalid\r\n")
 
 
+async def test_an_ipv6_address_has_brackets_where_the_proxy_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy answers to CONNECT and goes on as the receiver, whose certificate is for the address."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    connects: list[bytes] = []
+    relayed = asyncio.Event()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        relayed.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(2**16):
+            writer.write(part)
+        writer.close()
+
+    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with (
+        Receiver().listening(authority.serving("2606:4700:4700::1111")) as receiver,
+        proxy,
+        Egress(Reach.of("", "443"), f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as egress,
+    ):
+        assert (await send(egress, "https://[2606:4700:4700::1111]/x")).status == 200
+        await egress.close()
+        await relayed.wait()
+    assert connects[0].startswith(b"CONNECT [2606:4700:4700::1111]:443 HTTP/1.1\r\n")
+    assert b"Host: [2606:4700:4700::1111]:443\r\n" in connects[0]
+    assert "Host: [2606:4700:4700::1111]\r\n" in receiver.heads[0]
+
+
+async def test_a_trusted_ipv6_address_without_tls_has_them_too() -> None:
+    async with (
+        Receiver().listening() as proxy,
+        Egress(Reach.of("fd00::/8", ""), f"http://127.0.0.1:{proxy.port}") as egress,
+    ):
+        assert (await send(egress, "http://[fd00::1]/x")).status == 200
+    assert proxy.heads[0].startswith("POST http://[fd00::1]:80/x HTTP/1.1\r\nHost: [fd00::1]\r\n")
+
+
 async def test_names_are_looked_up_by_the_system_once_for_all_who_ask() -> None:
     names = Names()
     both = await asyncio.gather(names.addresses("localhost"), names.addresses("localhost"))
