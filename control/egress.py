@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
@@ -71,14 +72,11 @@ class Egress:
     def __init__(self, reach: Reach, proxy_url: str | None = None, lookup: Lookup | None = None) -> None:
         self._reach = reach
         self._names = Names()
-        self._proxied = proxy_url is not None
-        # Only makes the connections: its own search for a free one passes over all of them, for every request.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=_tunnel_tls() if proxy_url else httpcore.default_ssl_context(),
-            proxy=_proxy(proxy_url) if proxy_url else None,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=None if proxy_url else JudgedNetwork(reach, lookup or self._names.addresses),
-        )
+        self._lookup = lookup
+        self._proxy = _proxy(proxy_url) if proxy_url else None
+        self._tls = _tunnel_tls() if proxy_url else httpcore.default_ssl_context()
+        self._pools: dict[int, httpcore.AsyncConnectionPool] = {}
+        """By tenant, each with its share of the look-ups."""
         self._idle: dict[str, list[httpcore.AsyncConnectionInterface]] = {}
         self._swept = time.monotonic()
 
@@ -90,8 +88,9 @@ class Egress:
     ) -> None:
         await self.close()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant_id: int) -> Answer:
         """The receiver's answer to this body. `Host` and `Content-Length` are ours, every other header the caller's.
+        It is the tenant's share of the look-ups that a new connection needs.
 
         Raises:
             Undelivered: the URL or its address is refused, or no whole answer came within `TIMEOUT_SECONDS`.
@@ -99,8 +98,8 @@ class Egress:
         began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                request = _request(check(url, self._reach, "url"), headers, body, self._proxied)
-                status, retry_after, start = await self._exchange(request)
+                request = _request(check(url, self._reach, "url"), headers, body, proxied=self._proxy is not None)
+                status, retry_after, start = await self._exchange(request, tenant_id)
         except _FAILURES as error:
             # It may quote the receiver, which may have said a great deal.
             raise Undelivered(_reason(error)[:_LONGEST_REASON], time.monotonic() - began) from error
@@ -111,8 +110,8 @@ class Egress:
         await self._sweep(everything=True)
         self._names.close()
 
-    async def _exchange(self, request: httpcore.Request) -> tuple[int, float | None, bytes]:
-        connection = await self._connection(request.url.origin)
+    async def _exchange(self, request: httpcore.Request, tenant_id: int) -> tuple[int, float | None, bytes]:
+        connection = await self._connection(request.url.origin, tenant_id)
         try:
             response = await connection.handle_async_request(request)
             try:
@@ -125,7 +124,7 @@ class Egress:
             else:
                 await connection.aclose()
 
-    async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+    async def _connection(self, origin: httpcore.Origin, tenant_id: int) -> httpcore.AsyncConnectionInterface:
         if time.monotonic() - self._swept > _IDLE_SECONDS:
             await self._sweep()
         kept = self._idle.get(str(origin), [])
@@ -134,7 +133,19 @@ class Egress:
             if not connection.has_expired():
                 return connection
             await connection.aclose()
-        return self._pool.create_connection(origin)
+        return self._pool(tenant_id).create_connection(origin)
+
+    def _pool(self, tenant_id: int) -> httpcore.AsyncConnectionPool:
+        """Only makes connections: its own search for a free one passes over all of them, for every request."""
+        if tenant_id not in self._pools:
+            lookup = self._lookup or partial(self._names.addresses, tenant_id)
+            self._pools[tenant_id] = httpcore.AsyncConnectionPool(
+                ssl_context=self._tls,
+                proxy=self._proxy,
+                keepalive_expiry=_IDLE_SECONDS,
+                network_backend=None if self._proxy else JudgedNetwork(self._reach, lookup),
+            )
+        return self._pools[tenant_id]
 
     async def _sweep(self, everything: bool = False) -> None:
         self._swept = time.monotonic()

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from control import egress as egress_module
+from control import network
 from control.egress import Answer, Egress, Undelivered
 from control.network import Names
 from jobs.webhook_url import LOOPBACK, Address, Reach
@@ -21,6 +23,7 @@ from tests.control.receivers import Authority, Receiver
 TRUSTING = Reach.of(LOOPBACK, "443")
 BODY = b'{"id":"evt_1","object":"event"}'
 PUBLIC = "93.184.215.14"
+TENANT = 1
 
 
 class Resolver:
@@ -50,7 +53,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def send(egress: Egress, url: str) -> Answer:
-    return await egress.post(url, {"Webhook-Id": "wh_1"}, BODY)
+    return await egress.post(url, {"Webhook-Id": "wh_1"}, BODY, TENANT)
 
 
 async def refused(egress: Egress, url: str) -> str:
@@ -210,7 +213,7 @@ async def test_nobody_listening_is_said_in_the_systems_words(egress: Egress) -> 
 
 async def test_a_header_that_would_break_the_request_is_not_sent(egress: Egress, receiver: Receiver) -> None:
     with pytest.raises(Undelivered, match="cannot be sent"):
-        await egress.post(receiver.url(), {"X-Note": "a\r\nHost: elsewhere"}, BODY)
+        await egress.post(receiver.url(), {"X-Note": "a\r\nHost: elsewhere"}, BODY, TENANT)
     assert receiver.heads == []
 
 
@@ -386,18 +389,45 @@ async def test_a_trusted_ipv6_address_without_tls_has_them_too() -> None:
 
 async def test_names_are_looked_up_by_the_system_once_for_all_who_ask() -> None:
     names = Names()
-    both = await asyncio.gather(names.addresses("localhost"), names.addresses("localhost"))
+    both = await asyncio.gather(names.addresses(TENANT, "localhost"), names.addresses(TENANT, "localhost"))
     assert both[0] is both[1]
     assert ip_address("127.0.0.1") in both[0]
-    assert await names.addresses("localhost") is not both[0]
+    assert await names.addresses(TENANT, "localhost") is not both[0]
     names.close()
 
 
 async def test_whoever_gives_up_on_a_look_up_takes_it_from_nobody() -> None:
     names = Names()
-    impatient = asyncio.create_task(names.addresses("localhost"))
-    patient = asyncio.create_task(names.addresses("localhost"))
+    impatient = asyncio.create_task(names.addresses(TENANT, "localhost"))
+    patient = asyncio.create_task(names.addresses(TENANT, "localhost"))
     await asyncio.sleep(0)
     impatient.cancel()
     assert ip_address("127.0.0.1") in await patient
+    names.close()
+
+
+async def test_a_tenants_names_that_are_never_found_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers = Event()
+
+    def ask(host: str) -> list[Address]:
+        asked.append(host)
+        if host.startswith("silent"):
+            answers.wait()
+        return [ip_address(PUBLIC)]
+
+    monkeypatch.setattr(network, "_SHARE", 2)
+    monkeypatch.setattr(network, "_ask_system", ask)
+    names = Names()
+    waiting = [asyncio.create_task(names.addresses(1, f"silent{number}.example")) for number in range(4)]
+    await asyncio.sleep(0)
+    try:
+        assert await names.addresses(2, "hooks.example") == [ip_address(PUBLIC)]
+        assert len(asked) == 3
+        waiting.pop().cancel()  # nobody waits for this one any more
+    finally:
+        answers.set()
+    await asyncio.gather(*waiting)
+    assert await names.addresses(1, "hooks.example") == [ip_address(PUBLIC)]
+    assert sorted(asked) == ["hooks.example"] * 2 + ["silent0.example", "silent1.example", "silent2.example"]
     names.close()
