@@ -13,12 +13,14 @@ from uuid import UUID
 
 from jobs import ids, signing
 from jobs.database import Database, Driver, fetch
-from jobs.errors import NotFound
+from jobs.errors import BadRequest, NotFound
 from jobs.records import OwnWebhook
 from jobs.secrets import Vault
 
 _LAST: Final = UUID(int=2**128 - 1)
 _SECRET: Final = "signing_secret"
+MOST: Final = 250
+"""Endpoints of one tenant. The end of a job tells all of them, in the transaction that ends others' jobs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,11 @@ async def create(
 
     Raises:
         NoSecretKey: this server has no key to encrypt the secret with.
+        BadRequest: the tenant has `MOST` already.
     """
     identity, secret = ids.new(), signing.new_secret()
     names, sealed = _sealed_headers(vault, headers)
-    [row] = await database.run(
+    rows = await database.run(
         "endpoint_create",
         id=identity,
         tenant=tenant_id,
@@ -83,8 +86,11 @@ async def create(
         lane=lane(identity.hex),
         secret=vault.seal(secret, _SECRET),
         hint=_hint(secret),
+        most=MOST,
     )
-    return _endpoint(row), secret
+    if not rows:
+        raise BadRequest(f"There are {MOST} webhook endpoints already, the most that may be.", code="limit_reached")
+    return _endpoint(rows[0]), secret
 
 
 async def get(database: Database, tenant_id: int, endpoint_id: UUID) -> Endpoint:
