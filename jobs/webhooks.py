@@ -165,10 +165,22 @@ async def rotate_default(database: Database, vault: Vault, tenant: str, *, keep_
         NoSecretKey: this server has no key to encrypt the secret with.
     """
     async with database.transaction() as connection:
-        rows = await fetch(connection, "tenant_lock", tenant=tenant)
-        if not rows:
-            raise NotFound(f"No tenant found with the name '{tenant}'.")
-        return await _replace(connection, vault, rows[0].id, None, keep_old)
+        return await _replace(connection, vault, await _locked(connection, tenant), None, keep_old)
+
+
+async def make_default(database: Database, vault: Vault, tenant: str, held: str) -> str | None:
+    """A new default secret of the tenant of this name if it has none, else `held` if it is the current one, else None.
+
+    Raises:
+        NotFound: there is no such tenant.
+        NoSecretKey: this server has no key to encrypt the secret with.
+        Unreadable: it was encrypted with another key.
+    """
+    async with database.transaction() as connection:
+        tenant_id = await _locked(connection, tenant)
+        for row in await fetch(connection, "default_secret_look", tenant=tenant_id):
+            return held if vault.open(bytes(row.secret)) == held else None
+        return await _replace(connection, vault, tenant_id, None, keep_old=False)
 
 
 async def has_default(database: Database, tenant_id: int) -> bool:
@@ -209,6 +221,14 @@ async def _replace(connection: Driver, vault: Vault, tenant_id: int, endpoint_id
     await fetch(connection, "secret_retire", keep=keep_old, **about)
     await fetch(connection, "secret_add", secret=vault.seal(secret, _SECRET), hint=_hint(secret), **about)
     return secret
+
+
+async def _locked(connection: Driver, tenant: str) -> int:
+    rows = await fetch(connection, "tenant_lock", tenant=tenant)
+    if not rows:
+        raise NotFound(f"No tenant found with the name '{tenant}'.")
+    tenant_id: int = rows[0].id
+    return tenant_id
 
 
 def _sealed_headers(vault: Vault, headers: Mapping[str, str] | None) -> tuple[list[str], bytes | None]:

@@ -132,6 +132,15 @@ async def test_a_tenant_has_a_default_secret_once_it_asked_for_one(database: Dat
         await webhooks.rotate_default(database, VAULT, "nobody")
 
 
+async def test_a_default_secret_is_made_where_there_is_none_and_known_to_who_holds_it(database: Database) -> None:
+    made = await webhooks.make_default(database, VAULT, "default", "")
+    assert made is not None
+    assert await webhooks.make_default(database, VAULT, "default", made) == made
+    assert await webhooks.make_default(database, VAULT, "default", "whsec_old") is None
+    await webhooks.rotate_default(database, VAULT, "default", keep_old=True)
+    assert await webhooks.make_default(database, VAULT, "default", made) is None
+
+
 async def test_a_deleted_endpoint_is_gone_with_its_secrets(database: Database) -> None:
     made, _ = await endpoint(database, "job.failed")
     await webhooks.delete(database, 1, made.id)

@@ -160,14 +160,16 @@ def test_a_part_that_is_killed_comes_back_and_work_goes_on(running: Up, part: st
 def test_ctrl_c_ends_every_part_and_the_folder_carries_on(start: Callable[..., Up]) -> None:
     up = start()
     up.ready()
-    secret = read_exports(up.home / "client.env")["OPENAI_API_KEY"]
+    exports = read_exports(up.home / "client.env")
+    secret = exports["OPENAI_API_KEY"]
+    assert exports["OPENAI_WEBHOOK_SECRET"].startswith("whsec_")
     job = up.chat().headers["x-request-id"]
     assert job
     assert up.end(signal.SIGINT) == 0
     assert up.pids() == {}
     again = start()
     base_url = again.ready()
-    assert read_exports(up.home / "client.env")["OPENAI_API_KEY"] == secret
+    assert read_exports(up.home / "client.env") == exports | {"OPENAI_BASE_URL": base_url}
     listed = httpx.get(f"{base_url}/jobs", headers={"Authorization": f"Bearer {secret}"}).json()
     assert [job["status"] for job in listed["data"]] == ["completed"], json.dumps(listed)
     assert again.end() == 0
