@@ -172,7 +172,8 @@ class Deployment:
             "LONGHAUL_HOME": str(settings.home),
             "LONGHAUL_PORT": str(settings.port),
             "LONGHAUL_SECRET_KEY": secret_key(settings),
-            "WEBHOOK_ALLOW": settings.webhook_allow or LOOPBACK,
+            # A tenant who is elsewhere has no receivers here, and must not reach what listens here for nobody else.
+            "WEBHOOK_ALLOW": settings.webhook_allow or (LOOPBACK if settings.is_local else ""),
         }
 
     def _worker_environment(self) -> Mapping[str, str]:

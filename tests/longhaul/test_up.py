@@ -196,6 +196,20 @@ def test_no_keys_on_a_public_address_is_refused(start: Callable[..., Up]) -> Non
     assert up.pids() == {}
 
 
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("0.0.0.0", 400)])
+def test_webhooks_reach_this_machine_only_where_nobody_else_asks_for_them(
+    start: Callable[..., Up], host: str, status: int
+) -> None:
+    up = start(LONGHAUL_HOST=host)
+    answer = httpx.post(
+        f"{up.ready()}/webhook_endpoints",
+        json={"name": "x", "url": "http://127.0.0.1:6379/", "event_types": ["job.completed"]},
+        headers={"Authorization": f"Bearer {read_exports(up.home / 'client.env')['OPENAI_API_KEY']}"},
+    )
+    assert answer.status_code == status, answer.text
+    assert up.end() == 0
+
+
 @pytest.mark.vllm
 def test_a_wrong_engine_argument_ends_the_start_with_vllm_s_own_message(start: Callable[..., Up]) -> None:
     up = start(LONGHAUL_ENGINE="vllm", LONGHAUL_ENGINE_ARGS="--no-such-option 4")
