@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import ipaddress
 import signal
 import socket
 import sys
@@ -36,7 +35,7 @@ def serve(settings: Settings) -> None:
 
 def refuse_open_doors(settings: Settings) -> None:
     """Raises SystemExit where anybody on the network could use the GPUs without a key."""
-    if settings.auth == "none" and not settings.auth_none_anywhere and not _is_loopback(settings.host):
+    if settings.auth == "none" and not settings.auth_none_anywhere and not settings.is_local:
         raise SystemExit(
             f"LONGHAUL_AUTH=none on {settings.host} would let anybody in. Listen on 127.0.0.1, use keys, or set "
             "LONGHAUL_AUTH_NONE_ANYWHERE=true if the network itself keeps strangers out."
@@ -78,10 +77,3 @@ class Server(uvicorn.Server):
 
 def _exit(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

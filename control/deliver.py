@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,6 +40,8 @@ class Courier:
         self._news = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way: Counter[int] = Counter()
+        """POSTs by tenant."""
         self._marks: GroupCommit[Mark, None] = GroupCommit(self._mark, limit=_COMPANY)
 
     def wake(self) -> None:
@@ -76,12 +78,15 @@ class Courier:
                 del self._lanes[number]
             else:
                 self._send_from(lane)
-        if len(self._tasks) >= _MOST_IN_HAND:
+        room = _MOST_IN_HAND - len(self._tasks)
+        if room <= 0:
             return True
+        # What one tenant holds is never more than what is left for the others, however many dead receivers it has.
+        crowded = [tenant for tenant, count in self._under_way.items() if count > room]
         full = [number for number, lane in self._lanes.items() if lane.is_full(now)]
         quick = [number for number, lane in self._lanes.items() if lane.quick]
         try:
-            claimed = await outbox.claim(self._database, self._vault, full, quick, _COMPANY)
+            claimed = await outbox.claim(self._database, self._vault, full, quick, crowded, _COMPANY)
         except Exception as error:  # the loop must outlive it, and looks again in a second
             lost = isinstance(error, (TimeoutError, OSError)) or is_connection_lost(error)
             _log.warning("cannot look for webhooks", error=str(error), exc_info=None if lost else error)
@@ -112,11 +117,13 @@ class Courier:
         """One delivery, from its claim to its mark."""
         well, pause, began = True, 0.0, time.monotonic()
         mark: Mark | None = None
+        self._under_way[due.tenant_id] += 1
         try:
             mark, well, pause = await self._attempt(due)
         except Exception as error:  # a fault of ours: its claim runs out, and it is tried again
             _log.error("a webhook could not be sent", delivery=due.webhook_id, exc_info=error)
         finally:
+            self._under_way[due.tenant_id] -= 1
             now = time.monotonic()
             lane.ended(now, now - began, well, pause)
             self._send_from(lane)
@@ -135,7 +142,7 @@ class Courier:
             due = included
         began = datetime.now(UTC)
         try:
-            answer = await self._egress.post(receiver.url, _headers(due, receiver, began), due.body)
+            answer = await self._egress.post(receiver.url, _headers(due, receiver, began), due.body, due.tenant_id)
         except Undelivered as silence:
             return verdict.of_silence(due, began, silence, self._jitter), False, 0.0
         trouble = verdict.is_trouble(answer)

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import unquote, urlsplit
 
+import certifi
 import httpcore
 
 from control.network import CONNECT_SECONDS, JudgedNetwork, Lookup, Names, Refused
@@ -24,13 +26,14 @@ TIMEOUT_SECONDS: Final = 15
 SHOWN_BYTES: Final = 1024
 """How much of an answer is kept to be shown."""
 _MOST_BYTES: Final = 64 * 1024
+_LONGEST_REASON: Final = 300
 # Many servers close a connection after five idle seconds, and one that is closed as we send costs an attempt.
 _IDLE_SECONDS: Final = 4
 
 _FAILURES: Final = (
     BadRequest,
     Refused,
-    TimeoutError,
+    OSError,  # TLS that breaks after its handshake comes as it is, and so does our own timeout
     httpcore.TimeoutException,
     httpcore.NetworkError,
     httpcore.ProtocolError,
@@ -69,13 +72,11 @@ class Egress:
     def __init__(self, reach: Reach, proxy_url: str | None = None, lookup: Lookup | None = None) -> None:
         self._reach = reach
         self._names = Names()
-        # Only makes the connections: its own search for a free one passes over all of them, for every request.
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpcore.default_ssl_context(),
-            proxy=_proxy(proxy_url) if proxy_url else None,
-            keepalive_expiry=_IDLE_SECONDS,
-            network_backend=None if proxy_url else JudgedNetwork(reach, lookup or self._names.addresses),
-        )
+        self._lookup = lookup
+        self._proxy = _proxy(proxy_url) if proxy_url else None
+        self._tls = _tunnel_tls() if proxy_url else httpcore.default_ssl_context()
+        self._pools: dict[int, httpcore.AsyncConnectionPool] = {}
+        """By tenant, each with its share of the look-ups."""
         self._idle: dict[str, list[httpcore.AsyncConnectionInterface]] = {}
         self._swept = time.monotonic()
 
@@ -87,8 +88,9 @@ class Egress:
     ) -> None:
         await self.close()
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, tenant_id: int) -> Answer:
         """The receiver's answer to this body. `Host` and `Content-Length` are ours, every other header the caller's.
+        It is the tenant's share of the look-ups that a new connection needs.
 
         Raises:
             Undelivered: the URL or its address is refused, or no whole answer came within `TIMEOUT_SECONDS`.
@@ -96,10 +98,11 @@ class Egress:
         began = time.monotonic()
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS):
-                request = _request(check(url, self._reach, "url"), headers, body)
-                status, retry_after, start = await self._exchange(request)
+                request = _request(check(url, self._reach, "url"), headers, body, proxied=self._proxy is not None)
+                status, retry_after, start = await self._exchange(request, tenant_id)
         except _FAILURES as error:
-            raise Undelivered(_reason(error), time.monotonic() - began) from error
+            # It may quote the receiver, which may have said a great deal.
+            raise Undelivered(_reason(error)[:_LONGEST_REASON], time.monotonic() - began) from error
         return Answer(status, retry_after, start, time.monotonic() - began)
 
     async def close(self) -> None:
@@ -107,8 +110,8 @@ class Egress:
         await self._sweep(everything=True)
         self._names.close()
 
-    async def _exchange(self, request: httpcore.Request) -> tuple[int, float | None, bytes]:
-        connection = await self._connection(request.url.origin)
+    async def _exchange(self, request: httpcore.Request, tenant_id: int) -> tuple[int, float | None, bytes]:
+        connection = await self._connection(request.url.origin, tenant_id)
         try:
             response = await connection.handle_async_request(request)
             try:
@@ -121,7 +124,7 @@ class Egress:
             else:
                 await connection.aclose()
 
-    async def _connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+    async def _connection(self, origin: httpcore.Origin, tenant_id: int) -> httpcore.AsyncConnectionInterface:
         if time.monotonic() - self._swept > _IDLE_SECONDS:
             await self._sweep()
         kept = self._idle.get(str(origin), [])
@@ -130,7 +133,19 @@ class Egress:
             if not connection.has_expired():
                 return connection
             await connection.aclose()
-        return self._pool.create_connection(origin)
+        return self._pool(tenant_id).create_connection(origin)
+
+    def _pool(self, tenant_id: int) -> httpcore.AsyncConnectionPool:
+        """Only makes connections: its own search for a free one passes over all of them, for every request."""
+        if tenant_id not in self._pools:
+            lookup = self._lookup or partial(self._names.addresses, tenant_id)
+            self._pools[tenant_id] = httpcore.AsyncConnectionPool(
+                ssl_context=self._tls,
+                proxy=self._proxy,
+                keepalive_expiry=_IDLE_SECONDS,
+                network_backend=None if self._proxy else JudgedNetwork(self._reach, lookup),
+            )
+        return self._pools[tenant_id]
 
     async def _sweep(self, everything: bool = False) -> None:
         self._swept = time.monotonic()
@@ -143,10 +158,35 @@ class Egress:
                     self._idle.setdefault(origin, []).append(connection)
 
 
-def _request(target: Target, headers: Mapping[str, str], body: bytes) -> httpcore.Request:
-    url = httpcore.URL(
-        scheme=target.scheme.encode(), host=target.host.encode(), port=target.port, target=target.path.encode()
-    )
+class _TunnelTls(ssl.SSLContext):
+    """Takes the brackets, which an IPv6 address has where a proxy is asked for it, from the name to be verified."""
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        if isinstance(server_hostname, bytes):
+            server_hostname = server_hostname.decode("ascii")
+        if server_hostname is not None:
+            server_hostname = server_hostname.strip("[]")
+        return super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+
+
+def _tunnel_tls() -> ssl.SSLContext:
+    context = _TunnelTls(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_default_certs()
+    context.load_verify_locations(certifi.where())
+    return context
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes, proxied: bool) -> httpcore.Request:
+    # A proxy is told host and port in one word, which needs the brackets; a socket is given the address as it is.
+    host = f"[{target.host}]" if proxied and ":" in target.host else target.host
+    url = httpcore.URL(scheme=target.scheme.encode(), host=host.encode(), port=target.port, target=target.path.encode())
     ours = [(b"Host", target.authority.encode()), (b"Content-Length", str(len(body)).encode())]
     theirs = [(name.encode(), value.encode()) for name, value in headers.items()]
     return httpcore.Request(b"POST", url, headers=ours + theirs, content=body)
@@ -170,7 +210,7 @@ def _retry_after(response: httpcore.Response) -> float | None:
         return float(said)
     try:
         then = parsedate_to_datetime(said)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter for years and zones of many digits
         return None
     return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
@@ -14,8 +15,10 @@ from jobs.webhook_url import Address, Reach
 CONNECT_SECONDS: Final = 4
 """How long one address may take to be connected to."""
 _MOST_ADDRESSES: Final = 3
-# A look-up cannot be cancelled, so a few names whose servers never answer must not take every thread.
-_LOOKUPS: Final = 64
+# A look-up cannot be cancelled, so one tenant's names whose servers never answer must not take every thread.
+_LOOKUPS: Final = 512
+_SHARE: Final = 64
+"""Look-ups of one tenant at the same time."""
 
 Lookup = Callable[[str], Awaitable[Sequence[Address]]]
 """From a host's name to its addresses, the best first. Raises OSError."""
@@ -69,27 +72,39 @@ class JudgedNetwork(httpcore.AsyncNetworkBackend):
 
 
 class Names:
-    """The system's look-up of names, on threads of its own; questions for the same name at one time are one."""
+    """The system's look-up of names, on threads of its own; questions for the same name at one time are one.
+
+    A tenant has a share of the threads. Its further names wait, and are not asked for when nobody waits any more.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
         self._asked: dict[str, asyncio.Future[list[Address]]] = {}
+        self._shares: defaultdict[int, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(_SHARE))
 
-    async def addresses(self, host: str) -> Sequence[Address]:
+    async def addresses(self, tenant_id: int, host: str) -> Sequence[Address]:
         """The host's addresses in the system's order, which prefers those that this machine can reach."""
-        asked = self._asked.get(host)
-        if asked is None:
-            asked = asyncio.get_running_loop().run_in_executor(self._threads, _ask_system, host)
-            self._asked[host] = asked
-            asked.add_done_callback(lambda answered: self._forget(host, answered))
+        if host not in self._asked:
+            share = self._shares[tenant_id]
+            await share.acquire()
+            if host in self._asked:  # by another, while this waited
+                share.release()
+            else:
+                self._ask(host, share)
         # Whoever gives up waiting leaves the answer to the others.
-        return await asyncio.shield(asked)
+        return await asyncio.shield(self._asked[host])
 
     def close(self) -> None:
         """Ask no more; what is being asked ends by itself."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _forget(self, host: str, answered: asyncio.Future[list[Address]]) -> None:
+    def _ask(self, host: str, share: asyncio.Semaphore) -> None:
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, _ask_system, host)
+        self._asked[host] = asked
+        asked.add_done_callback(lambda answered: self._forget(host, share, answered))
+
+    def _forget(self, host: str, share: asyncio.Semaphore, answered: asyncio.Future[list[Address]]) -> None:
+        share.release()
         del self._asked[host]
         if not answered.cancelled():
             answered.exception()  # read, so that it is not reported as lost where all who asked have left

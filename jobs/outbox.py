@@ -38,6 +38,7 @@ class Due:
     id: UUID
     lease_token: int
     lane: int
+    tenant_id: int
     subject_id: UUID
     type: str
     body: bytes
@@ -72,11 +73,24 @@ class Mark:
 
 
 async def claim(
-    database: Database, vault: Vault, full: Collection[int], quick: Collection[int], most: int
+    database: Database,
+    vault: Vault,
+    full: Collection[int],
+    quick: Collection[int],
+    crowded: Collection[int],
+    most: int,
 ) -> list[Due]:
-    """Take up to `most` due deliveries: `MANY` of each lane in `quick`, `FEW` of others, none of those in `full`."""
+    """Take up to `most` due deliveries: `MANY` of each lane in `quick`, `FEW` of others, none of those in `full` nor
+    of the `crowded` tenants."""
     rows = await database.run(
-        "deliveries_claim", full=list(full), quick=list(quick), many=MANY, few=FEW, most=most, lease=LEASE_SECONDS
+        "deliveries_claim",
+        full=list(full),
+        quick=list(quick),
+        crowded=list(crowded),
+        many=MANY,
+        few=FEW,
+        most=most,
+        lease=LEASE_SECONDS,
     )
     return [_due(row, vault) for row in rows]
 
@@ -132,6 +146,7 @@ def _due(row: Any, vault: Vault) -> Due:
         id=row.id,
         lease_token=row.lease_token,
         lane=row.lane,
+        tenant_id=row.tenant_id,
         subject_id=row.subject_id,
         type=row.type,
         body=bytes(row.body),

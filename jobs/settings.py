@@ -1,6 +1,7 @@
 """Every setting of every part: its type, default, unit and reason. Only entry points read it; the rest get values."""
 
 import json
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -177,6 +178,14 @@ class Settings(BaseSettings):
         "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."
     )
     log_level: str = Field("INFO", alias="LONGHAUL_LOG_LEVEL", description="Least severity that is logged.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the API is reached from this machine only."""
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     @property
     def blob_store(self) -> str:

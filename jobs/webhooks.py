@@ -13,12 +13,14 @@ from uuid import UUID
 
 from jobs import ids, signing
 from jobs.database import Database, Driver, fetch
-from jobs.errors import NotFound
+from jobs.errors import BadRequest, NotFound
 from jobs.records import OwnWebhook
 from jobs.secrets import Vault
 
 _LAST: Final = UUID(int=2**128 - 1)
 _SECRET: Final = "signing_secret"
+MOST: Final = 250
+"""Endpoints of one tenant. The end of a job tells all of them, in the transaction that ends others' jobs too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,11 @@ async def create(
 
     Raises:
         NoSecretKey: this server has no key to encrypt the secret with.
+        BadRequest: the tenant has `MOST` already.
     """
     identity, secret = ids.new(), signing.new_secret()
     names, sealed = _sealed_headers(vault, headers)
-    [row] = await database.run(
+    rows = await database.run(
         "endpoint_create",
         id=identity,
         tenant=tenant_id,
@@ -83,8 +86,11 @@ async def create(
         lane=lane(identity.hex),
         secret=vault.seal(secret, _SECRET),
         hint=_hint(secret),
+        most=MOST,
     )
-    return _endpoint(row), secret
+    if not rows:
+        raise BadRequest(f"There are {MOST} webhook endpoints already, the most that may be.", code="limit_reached")
+    return _endpoint(rows[0]), secret
 
 
 async def get(database: Database, tenant_id: int, endpoint_id: UUID) -> Endpoint:
@@ -159,10 +165,22 @@ async def rotate_default(database: Database, vault: Vault, tenant: str, *, keep_
         NoSecretKey: this server has no key to encrypt the secret with.
     """
     async with database.transaction() as connection:
-        rows = await fetch(connection, "tenant_lock", tenant=tenant)
-        if not rows:
-            raise NotFound(f"No tenant found with the name '{tenant}'.")
-        return await _replace(connection, vault, rows[0].id, None, keep_old)
+        return await _replace(connection, vault, await _locked(connection, tenant), None, keep_old)
+
+
+async def make_default(database: Database, vault: Vault, tenant: str, held: str) -> str | None:
+    """A new default secret of the tenant of this name if it has none, else `held` if it is the current one, else None.
+
+    Raises:
+        NotFound: there is no such tenant.
+        NoSecretKey: this server has no key to encrypt the secret with.
+        Unreadable: it was encrypted with another key.
+    """
+    async with database.transaction() as connection:
+        tenant_id = await _locked(connection, tenant)
+        for row in await fetch(connection, "default_secret_look", tenant=tenant_id):
+            return held if vault.open(bytes(row.secret)) == held else None
+        return await _replace(connection, vault, tenant_id, None, keep_old=False)
 
 
 async def has_default(database: Database, tenant_id: int) -> bool:
@@ -203,6 +221,14 @@ async def _replace(connection: Driver, vault: Vault, tenant_id: int, endpoint_id
     await fetch(connection, "secret_retire", keep=keep_old, **about)
     await fetch(connection, "secret_add", secret=vault.seal(secret, _SECRET), hint=_hint(secret), **about)
     return secret
+
+
+async def _locked(connection: Driver, tenant: str) -> int:
+    rows = await fetch(connection, "tenant_lock", tenant=tenant)
+    if not rows:
+        raise NotFound(f"No tenant found with the name '{tenant}'.")
+    tenant_id: int = rows[0].id
+    return tenant_id
 
 
 def _sealed_headers(vault: Vault, headers: Mapping[str, str] | None) -> tuple[list[str], bytes | None]:

@@ -16,10 +16,10 @@ import httpx
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from jobs import catalog, keys, lease, migrate
+from jobs import catalog, keys, lease, migrate, webhooks
 from jobs import settings as settings_module
 from jobs.database import Database
-from jobs.secrets import new_key
+from jobs.secrets import Unreadable, Vault, new_key
 from jobs.settings import Settings
 from jobs.webhook_url import LOOPBACK
 from longhaul.commands.serve import wants_tiny_model
@@ -33,6 +33,8 @@ T = TypeVar("T")
 _TICK_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 15.0
 """What a part may take to end, beyond the worker's drain."""
+_WEBHOOK_SECRET: Final = "OPENAI_WEBHOOK_SECRET"
+"""The SDK's own variable: with it `client.webhooks.unwrap(body, headers)` needs no secret."""
 
 
 class CannotStart(Exception):
@@ -170,7 +172,8 @@ class Deployment:
             "LONGHAUL_HOME": str(settings.home),
             "LONGHAUL_PORT": str(settings.port),
             "LONGHAUL_SECRET_KEY": secret_key(settings),
-            "WEBHOOK_ALLOW": settings.webhook_allow or LOOPBACK,
+            # A tenant who is elsewhere has no receivers here, and must not reach what listens here for nobody else.
+            "WEBHOOK_ALLOW": settings.webhook_allow or (LOOPBACK if settings.is_local else ""),
         }
 
     def _worker_environment(self) -> Mapping[str, str]:
@@ -200,12 +203,23 @@ class Deployment:
 
     def _write_client_env(self) -> None:
         path = self._home / "client.env"
-        key = read_exports(path).get("OPENAI_API_KEY", "") if path.exists() else ""
+        held = read_exports(path) if path.exists() else {}
+        key = held.get("OPENAI_API_KEY", "")
         if self._settings.auth == "none":
             key = "EMPTY"
         elif not key or self._status("/v1/models", key) != 200:
             key = self._ask(lambda database: keys.create(database, tenant="default", name="longhaul up"))
-        _write_exports(path, {"OPENAI_BASE_URL": f"{self._address}/v1", "OPENAI_API_KEY": key})
+        found = {"OPENAI_BASE_URL": f"{self._address}/v1", "OPENAI_API_KEY": key}
+        if secret := self._webhook_secret(held.get(_WEBHOOK_SECRET, "")):
+            found[_WEBHOOK_SECRET] = secret
+        _write_exports(path, found)
+
+    def _webhook_secret(self, held: str) -> str | None:
+        """What signs webhooks for the key's tenant; None where somebody made another, who then knows it."""
+        vault = Vault(secret_key(self._settings))
+        with suppress(Unreadable):
+            return self._ask(lambda database: webhooks.make_default(database, vault, "default", held))
+        return None
 
     def _ask(self, question: Callable[[Database], Awaitable[T]]) -> T:
         async def ask() -> T:

@@ -20,8 +20,11 @@ _MOST_HEADER_BYTES: Final = 4096
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 _OURS: Final = ("content-", "webhook-", "proxy-")
-_HOP_BY_HOP: Final = frozenset(
-    {"connection", "expect", "host", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"}
+_OURS_OR_HOP_BY_HOP: Final = frozenset(
+    {
+        *("host", "user-agent"),
+        *("connection", "expect", "keep-alive", "te", "trailer", "trailers", "transfer-encoding", "upgrade"),
+    }
 )
 
 
@@ -168,7 +171,7 @@ def _check_header(name: str, text: Any, place: str) -> None:
     lower = name.lower()
     if not _HEADER.fullmatch(name):
         _refuse(f"Invalid '{place}': this is no name of a header.", place)
-    if lower.startswith(_OURS) or lower in _HOP_BY_HOP:
+    if lower.startswith(_OURS) or lower in _OURS_OR_HOP_BY_HOP:
         _refuse(f"Unsupported parameter: '{place}' is set by this server.", place, "unsupported_parameter")
     if not isinstance(text, str) or not _HEADER_VALUE.fullmatch(text):
         _refuse(f"Invalid '{place}': expected a string of visible ASCII characters.", place)

@@ -1,11 +1,14 @@
 -- What is due, a few of each lane, so that no receiver's backlog hides another's. Lanes are found one by one by their
--- index; `full` are those that can take no more now. A claim is a date on which it may be claimed again.
+-- index; `full` are those that can take no more now, and `crowded` are tenants of whom enough is under way. A lane is of
+-- one tenant. A claim is a date on which it may be claimed again.
 WITH RECURSIVE lanes AS (
-    (SELECT lane FROM deliveries WHERE status = 'pending' ORDER BY lane LIMIT 1)
+    (SELECT lane, tenant_id FROM deliveries WHERE status = 'pending' ORDER BY lane LIMIT 1)
     UNION ALL
-    SELECT (SELECT d.lane FROM deliveries d WHERE d.status = 'pending' AND d.lane > l.lane ORDER BY d.lane LIMIT 1)
+    SELECT n.lane, n.tenant_id
     FROM lanes l
-    WHERE l.lane IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT d.lane, d.tenant_id FROM deliveries d WHERE d.status = 'pending' AND d.lane > l.lane ORDER BY d.lane LIMIT 1
+    ) n
 ),
 due AS MATERIALIZED (
     SELECT d.id
@@ -17,7 +20,7 @@ due AS MATERIALIZED (
         LIMIT CASE WHEN l.lane = ANY(CAST(:quick AS bigint[])) THEN CAST(:many AS int) ELSE CAST(:few AS int) END
         FOR UPDATE SKIP LOCKED
     ) d
-    WHERE l.lane IS NOT NULL AND l.lane <> ALL(CAST(:full AS bigint[]))
+    WHERE l.lane <> ALL(CAST(:full AS bigint[])) AND l.tenant_id <> ALL(CAST(:crowded AS int[]))
     LIMIT :most
 ),
 claimed AS (
@@ -26,7 +29,7 @@ claimed AS (
     WHERE id = ANY(ARRAY(SELECT id FROM due))
     RETURNING *
 )
-SELECT c.id, c.lease_token, c.lane, c.subject_id, c.attempts, c.includes_result, c.test, c.type, c.body,
+SELECT c.id, c.lease_token, c.lane, c.tenant_id, c.subject_id, c.attempts, c.includes_result, c.test, c.type, c.body,
        e.url, e.headers, e.disabled_reason, o.target,
        ARRAY(
            SELECT s.secret FROM webhook_secrets s

@@ -1,8 +1,9 @@
--- An endpoint with its first secret.
+-- An endpoint with its first secret, unless its tenant has :most. Some that are made at one moment may be too many.
 WITH made AS (
     INSERT INTO webhook_endpoints (id, tenant_id, name, url, event_types, header_names, headers, lane)
-    VALUES (:id, :tenant, :label, :url, CAST(:event_types AS text[]), CAST(:header_names AS text[]), CAST(:headers AS bytea),
-            :lane)
+    SELECT CAST(:id AS uuid), :tenant, :label, :url, CAST(:event_types AS text[]), CAST(:header_names AS text[]),
+           CAST(:headers AS bytea), :lane
+    WHERE (SELECT count(*) FROM webhook_endpoints WHERE tenant_id = :tenant) < :most
     RETURNING *
 ),
 signing AS (

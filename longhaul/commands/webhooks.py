@@ -73,8 +73,8 @@ def listen(
 ) -> None:
     """Receive webhooks until Ctrl-C, verify them and print them. For development.
 
-    A service reaches it at http://HOST:PORT/ if its WEBHOOK_ALLOW names this address; `longhaul up` allows its own
-    machine.
+    A service reaches it at http://HOST:PORT/ if its WEBHOOK_ALLOW names this address; `longhaul up` on 127.0.0.1 allows
+    its own machine.
     """
     import uvicorn
 

@@ -80,6 +80,23 @@ async def test_a_retry_keeps_the_webhook(client: Client, database: Database, wor
     assert await flags(database) == [Flags.TELLS | Flags.WEBHOOK] * 2
 
 
+async def test_a_key_that_comes_again_finds_its_job_only_with_the_same_webhook(
+    client: Client, database: Database
+) -> None:
+    elsewhere = {**HOOK, "url": "https://elsewhere.example/"}
+    key = {"Idempotency-Key": "k"}
+    item = {"endpoint": CHAT, "body": chat(), "idempotency_key": "of an item"}
+    first = (await client.post(CHAT, json=chat(webhook=HOOK), headers=key)).json()
+    assert (await client.post(CHAT, json=chat(webhook=HOOK), headers=key)).json()["id"] == first["id"]
+    assert (await client.post(CHAT, json=chat(webhook=elsewhere), headers=key)).status_code == 422
+    assert (await client.post(CHAT, json=chat(), headers=key)).status_code == 422
+    array = (await client.post("/v1/jobs", json=[{**item, "webhook": HOOK}] * 2)).json()["data"]
+    assert array[0]["id"] == array[1]["id"]
+    assert (await client.post("/v1/jobs", json=[{**item, "webhook": elsewhere}])).status_code == 422
+    stored = await rows(database, "SELECT subject_id FROM own_webhooks ORDER BY subject_id")
+    assert [ids.job_id(row.subject_id) for row in stored] == [first["id"], array[0]["id"]]
+
+
 @pytest.mark.parametrize("name", ["webhook", "callback_url"])
 async def test_a_batch_brings_one_by_either_name(client: Client, database: Database, name: str) -> None:
     made = await created(client, asked(**{name: HOOK}))

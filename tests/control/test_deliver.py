@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook
 
+from control import deliver
 from control.deliver import Courier
 from control.egress import Egress
 from control.lanes import AT_ONCE
@@ -224,6 +225,29 @@ async def test_a_dead_receiver_delays_nobody(database: Database, courier: Runnin
         await becomes(database, identity, DeliveryStatus.SUCCEEDED)
         assert time.monotonic() - began < 1
     assert receiver.most_at_once <= 20 * AT_ONCE + 1
+
+
+async def test_a_tenants_dead_receivers_delay_no_other_tenant(
+    database: Database, courier: Running, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "_MOST_IN_HAND", 40)
+    monkeypatch.setattr(deliver, "_COMPANY", 8)
+    other = await value(database, "INSERT INTO tenants (name) VALUES ('other') RETURNING id")
+    well, _ = await endpoint(database, "job.completed", tenant=other, url=receiver.url("/well"))
+    receiver.answer = lambda hit: Reply(never=hit.path != "/well")
+    async with courier() as it:
+        for number in range(100):
+            dead, _ = await endpoint(database, "job.completed", url=receiver.url(f"/dead/{number}"))
+            await send(database, dead.id)
+        it.wake()
+        await until(lambda: len(receiver.hits) > 20)
+        it.wake()
+        await asyncio.sleep(0.3)
+        assert len(receiver.hits) < 40
+        [identity] = await send(database, well.id)
+        it.wake()
+        await until(lambda: any(hit.path == "/well" for hit in receiver.hits), 5)
+    assert (await deliveries.get(database, other, identity)).status is DeliveryStatus.SUCCEEDED
 
 
 async def test_a_receiver_in_trouble_is_left_alone(database: Database, courier: Running, receiver: Receiver) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import os
 import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from ipaddress import ip_address
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from control import egress as egress_module
+from control import network
 from control.egress import Answer, Egress, Undelivered
 from control.network import Names
 from jobs.webhook_url import LOOPBACK, Address, Reach
@@ -20,6 +23,7 @@ from tests.control.receivers import Authority, Receiver
 TRUSTING = Reach.of(LOOPBACK, "443")
 BODY = b'{"id":"evt_1","object":"event"}'
 PUBLIC = "93.184.215.14"
+TENANT = 1
 
 
 class Resolver:
@@ -49,7 +53,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 async def send(egress: Egress, url: str) -> Answer:
-    return await egress.post(url, {"Webhook-Id": "wh_1"}, BODY)
+    return await egress.post(url, {"Webhook-Id": "wh_1"}, BODY, TENANT)
 
 
 async def refused(egress: Egress, url: str) -> str:
@@ -117,8 +121,14 @@ async def test_a_redirect_is_an_answer_and_leads_nowhere(egress: Egress, receive
         ("-5", None),
         ("1e9", None),
         ("9" * 100, None),
+        ("NaN", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +9999999999999999", None),
     ],
-    ids=["seconds", "none", "in an hour", "an hour ago", "no date", "negative", "a float", "too many"],
+    ids=[
+        *("seconds", "none", "in an hour", "an hour ago", "no date", "negative", "a float", "too many", "no number"),
+        *("a year of many digits", "a zone of many digits"),
+    ],
 )
 async def test_retry_after_is_read_as_seconds_or_as_a_date(
     egress: Egress, said: str | int, seconds: float | None
@@ -168,6 +178,33 @@ async def test_what_is_no_answer_is_said(egress: Egress, answer: bytes, reason: 
         assert (await refused(egress, receiver.url())).startswith(reason)
 
 
+async def test_of_what_a_receiver_says_in_the_wrong_place_little_is_quoted(egress: Egress) -> None:
+    endless = b"HTTP/1.1 200 OK\r\nX: " + b"\0" * 50_000 + b"\r\n\r\n"
+    async with Receiver(endless).listening() as receiver:
+        reason = await refused(egress, receiver.url())
+    assert reason.startswith("the answer is not HTTP: illegal header line")
+    assert len(reason) == 300
+
+
+async def test_tls_that_breaks_after_its_handshake_is_a_failure_like_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+
+    async def speak_no_tls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        os.write(writer.get_extra_info("socket").fileno(), b"this is no record of TLS")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(speak_no_tls, "127.0.0.1", 0, ssl=authority.serving("hooks.example"))
+    port = server.sockets[0].getsockname()[1]
+    async with server, Egress(Reach.of(LOOPBACK, str(port)), lookup=Resolver(["127.0.0.1"])) as egress:
+        reason = await refused(egress, f"https://hooks.example:{port}/")
+    assert reason == "the connection broke before the answer was whole"
+
+
 async def test_nobody_listening_is_said_in_the_systems_words(egress: Egress) -> None:
     async with Receiver().listening() as gone:
         pass
@@ -176,7 +213,7 @@ async def test_nobody_listening_is_said_in_the_systems_words(egress: Egress) -> 
 
 async def test_a_header_that_would_break_the_request_is_not_sent(egress: Egress, receiver: Receiver) -> None:
     with pytest.raises(Undelivered, match="cannot be sent"):
-        await egress.post(receiver.url(), {"X-Note": "a\r\nHost: elsewhere"}, BODY)
+        await egress.post(receiver.url(), {"X-Note": "a\r\nHost: elsewhere"}, BODY, TENANT)
     assert receiver.heads == []
 
 
@@ -306,20 +343,91 @@ async def test_a_trusted_receiver_without_tls_is_reached_through_the_proxy_too()
     assert proxy.heads[0].startswith("POST http://hooks.invalid:80/x HTTP/1.1\r\nHost: hooks.invalid\r\n")
 
 
+async def test_an_ipv6_address_has_brackets_where_the_proxy_is_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy answers to CONNECT and goes on as the receiver, whose certificate is for the address."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
+    connects: list[bytes] = []
+    relayed = asyncio.Event()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", receiver.port)
+        await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+        relayed.set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while part := await reader.read(2**16):
+            writer.write(part)
+        writer.close()
+
+    proxy = await asyncio.start_server(relay, "127.0.0.1", 0)
+    async with (
+        Receiver().listening(authority.serving("2606:4700:4700::1111")) as receiver,
+        proxy,
+        Egress(Reach.of("", "443"), f"http://127.0.0.1:{proxy.sockets[0].getsockname()[1]}") as egress,
+    ):
+        assert (await send(egress, "https://[2606:4700:4700::1111]/x")).status == 200
+        await egress.close()
+        await relayed.wait()
+    assert connects[0].startswith(b"CONNECT [2606:4700:4700::1111]:443 HTTP/1.1\r\n")
+    assert b"Host: [2606:4700:4700::1111]:443\r\n" in connects[0]
+    assert "Host: [2606:4700:4700::1111]\r\n" in receiver.heads[0]
+
+
+async def test_a_trusted_ipv6_address_without_tls_has_them_too() -> None:
+    async with (
+        Receiver().listening() as proxy,
+        Egress(Reach.of("fd00::/8", ""), f"http://127.0.0.1:{proxy.port}") as egress,
+    ):
+        assert (await send(egress, "http://[fd00::1]/x")).status == 200
+    assert proxy.heads[0].startswith("POST http://[fd00::1]:80/x HTTP/1.1\r\nHost: [fd00::1]\r\n")
+
+
 async def test_names_are_looked_up_by_the_system_once_for_all_who_ask() -> None:
     names = Names()
-    both = await asyncio.gather(names.addresses("localhost"), names.addresses("localhost"))
+    both = await asyncio.gather(names.addresses(TENANT, "localhost"), names.addresses(TENANT, "localhost"))
     assert both[0] is both[1]
     assert ip_address("127.0.0.1") in both[0]
-    assert await names.addresses("localhost") is not both[0]
+    assert await names.addresses(TENANT, "localhost") is not both[0]
     names.close()
 
 
 async def test_whoever_gives_up_on_a_look_up_takes_it_from_nobody() -> None:
     names = Names()
-    impatient = asyncio.create_task(names.addresses("localhost"))
-    patient = asyncio.create_task(names.addresses("localhost"))
+    impatient = asyncio.create_task(names.addresses(TENANT, "localhost"))
+    patient = asyncio.create_task(names.addresses(TENANT, "localhost"))
     await asyncio.sleep(0)
     impatient.cancel()
     assert ip_address("127.0.0.1") in await patient
+    names.close()
+
+
+async def test_a_tenants_names_that_are_never_found_delay_no_other_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    answers = Event()
+
+    def ask(host: str) -> list[Address]:
+        asked.append(host)
+        if host.startswith("silent"):
+            answers.wait()
+        return [ip_address(PUBLIC)]
+
+    monkeypatch.setattr(network, "_SHARE", 2)
+    monkeypatch.setattr(network, "_ask_system", ask)
+    names = Names()
+    waiting = [asyncio.create_task(names.addresses(1, f"silent{number}.example")) for number in range(4)]
+    await asyncio.sleep(0)
+    try:
+        assert await names.addresses(2, "hooks.example") == [ip_address(PUBLIC)]
+        assert len(asked) == 3
+        waiting.pop().cancel()  # nobody waits for this one any more
+    finally:
+        answers.set()
+    await asyncio.gather(*waiting)
+    assert await names.addresses(1, "hooks.example") == [ip_address(PUBLIC)]
+    assert sorted(asked) == ["hooks.example"] * 2 + ["silent0.example", "silent1.example", "silent2.example"]
     names.close()

@@ -7,7 +7,7 @@ from jobs.outbox import LEASE_SECONDS, MANY, Due
 
 
 def due() -> Due:
-    return Due(uuid4(), 1, 0, uuid4(), "job.completed", b"{}", 0, False, False, None)
+    return Due(uuid4(), 1, 0, 1, uuid4(), "job.completed", b"{}", 0, False, False, None)
 
 
 def sent(lane: Lane, now: float) -> int:

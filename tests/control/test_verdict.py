@@ -15,7 +15,7 @@ PENDING, SUCCEEDED, FAILED = DeliveryStatus
 
 
 def due(attempts: int = 0, test: bool = False, final: bool = False) -> Due:
-    return Due(uuid4(), 1, 0, uuid4(), "job.completed", b"{}", attempts, test, False, None, "why", final)
+    return Due(uuid4(), 1, 0, 1, uuid4(), "job.completed", b"{}", attempts, test, False, None, "why", final)
 
 
 def answer(status: int, retry_after: float | None = None) -> Answer:

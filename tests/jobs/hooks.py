@@ -39,7 +39,7 @@ async def told(database: Database) -> list[tuple[str, UUID]]:
 
 async def claim(database: Database, full: Sequence[int] = (), most: int = 100) -> list[Due]:
     """What is due."""
-    return await outbox.claim(database, VAULT, full, (), most)
+    return await outbox.claim(database, VAULT, full, (), (), most)
 
 
 async def send(database: Database, endpoint_id: UUID, count: int = 1) -> list[UUID]:

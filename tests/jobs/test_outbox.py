@@ -68,8 +68,18 @@ async def test_a_backlog_for_one_receiver_hides_no_other(database: Database) -> 
     one, other = webhooks.lane(first.id.hex), webhooks.lane(second.id.hex)
     assert (lanes.count(one), lanes.count(other)) == (outbox.FEW, 1)
     assert await claim(database, full=[one]) == []
-    quick = await outbox.claim(database, VAULT, (), [one], 100)
+    quick = await outbox.claim(database, VAULT, (), [one], (), 100)
     assert len(quick) == 30 - outbox.FEW
+
+
+async def test_nothing_is_claimed_of_a_tenant_of_whom_enough_is_under_way(database: Database) -> None:
+    other = await value(database, "INSERT INTO tenants (name) VALUES ('other') RETURNING id")
+    for tenant in (1, other, 1):
+        made, _ = await endpoint(database, "job.completed", tenant=tenant)
+        await send(database, made.id)
+    found = await outbox.claim(database, VAULT, (), (), [1], 100)
+    assert [due.tenant_id for due in found] == [other]
+    assert [due.tenant_id for due in await claim(database)] == [1, 1]
 
 
 async def test_a_claim_takes_no_more_than_it_was_asked_for(database: Database) -> None:
@@ -196,7 +206,7 @@ async def test_a_deleted_endpoint_gets_nothing_more(database: Database) -> None:
 async def test_without_the_key_a_delivery_waits_for_it(database: Database) -> None:
     made, _ = await endpoint(database, "job.completed")
     await send(database, made.id)
-    [due] = await outbox.claim(database, Vault(""), (), (), 10)
+    [due] = await outbox.claim(database, Vault(""), (), (), (), 10)
     assert due.receiver is None and not due.final
     assert due.reason == "its secrets cannot be read: LONGHAUL_SECRET_KEY is not set"
 

@@ -6,7 +6,7 @@ import pytest
 
 from jobs import ids, webhooks
 from jobs.database import Database
-from jobs.errors import NotFound
+from jobs.errors import BadRequest, NotFound
 from jobs.secrets import NoSecretKey, Vault
 from jobs.webhooks import Changes
 from tests.jobs.hooks import VAULT, endpoint
@@ -42,6 +42,17 @@ async def test_secrets_and_headers_are_stored_encrypted(database: Database) -> N
 async def test_a_server_without_a_key_makes_none(database: Database) -> None:
     with pytest.raises(NoSecretKey):
         await webhooks.create(database, Vault(""), 1, name="x", url="https://example.com", event_types=["job.failed"])
+
+
+async def test_a_tenant_has_no_more_endpoints_than_the_end_of_a_job_can_tell(database: Database) -> None:
+    other = await value(database, "INSERT INTO tenants (name) VALUES ('other') RETURNING id")
+    for _ in range(webhooks.MOST):
+        made, _ = await endpoint(database, "job.failed")
+    with pytest.raises(BadRequest, match="250 webhook endpoints"):
+        await endpoint(database, "job.failed")
+    await endpoint(database, "job.failed", tenant=other)
+    await webhooks.delete(database, 1, made.id)
+    await endpoint(database, "job.failed")
 
 
 async def test_another_tenants_endpoint_does_not_exist(database: Database) -> None:
@@ -119,6 +130,15 @@ async def test_a_tenant_has_a_default_secret_once_it_asked_for_one(database: Dat
     assert await secrets(database) == [first, second]
     with pytest.raises(NotFound, match="nobody"):
         await webhooks.rotate_default(database, VAULT, "nobody")
+
+
+async def test_a_default_secret_is_made_where_there_is_none_and_known_to_who_holds_it(database: Database) -> None:
+    made = await webhooks.make_default(database, VAULT, "default", "")
+    assert made is not None
+    assert await webhooks.make_default(database, VAULT, "default", made) == made
+    assert await webhooks.make_default(database, VAULT, "default", "whsec_old") is None
+    await webhooks.rotate_default(database, VAULT, "default", keep_old=True)
+    assert await webhooks.make_default(database, VAULT, "default", made) is None
 
 
 async def test_a_deleted_endpoint_is_gone_with_its_secrets(database: Database) -> None:

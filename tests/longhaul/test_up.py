@@ -160,14 +160,16 @@ def test_a_part_that_is_killed_comes_back_and_work_goes_on(running: Up, part: st
 def test_ctrl_c_ends_every_part_and_the_folder_carries_on(start: Callable[..., Up]) -> None:
     up = start()
     up.ready()
-    secret = read_exports(up.home / "client.env")["OPENAI_API_KEY"]
+    exports = read_exports(up.home / "client.env")
+    secret = exports["OPENAI_API_KEY"]
+    assert exports["OPENAI_WEBHOOK_SECRET"].startswith("whsec_")
     job = up.chat().headers["x-request-id"]
     assert job
     assert up.end(signal.SIGINT) == 0
     assert up.pids() == {}
     again = start()
     base_url = again.ready()
-    assert read_exports(up.home / "client.env")["OPENAI_API_KEY"] == secret
+    assert read_exports(up.home / "client.env") == exports | {"OPENAI_BASE_URL": base_url}
     listed = httpx.get(f"{base_url}/jobs", headers={"Authorization": f"Bearer {secret}"}).json()
     assert [job["status"] for job in listed["data"]] == ["completed"], json.dumps(listed)
     assert again.end() == 0
@@ -192,6 +194,20 @@ def test_no_keys_on_a_public_address_is_refused(start: Callable[..., Up]) -> Non
     assert up.process.wait(60) == 1
     assert "LONGHAUL_AUTH_NONE_ANYWHERE" in up.errors.read_text()
     assert up.pids() == {}
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 200), ("0.0.0.0", 400)])
+def test_webhooks_reach_this_machine_only_where_nobody_else_asks_for_them(
+    start: Callable[..., Up], host: str, status: int
+) -> None:
+    up = start(LONGHAUL_HOST=host)
+    answer = httpx.post(
+        f"{up.ready()}/webhook_endpoints",
+        json={"name": "x", "url": "http://127.0.0.1:6379/", "event_types": ["job.completed"]},
+        headers={"Authorization": f"Bearer {read_exports(up.home / 'client.env')['OPENAI_API_KEY']}"},
+    )
+    assert answer.status_code == status, answer.text
+    assert up.end() == 0
 
 
 @pytest.mark.vllm

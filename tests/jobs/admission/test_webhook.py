@@ -76,7 +76,7 @@ def test_every_fault_is_named(value: Any, param: str, code: str) -> None:
     "name",
     (
         *("Host", "content-type", "Content-Length", "webhook-id", "Webhook-Signature", "connection"),
-        *("Transfer-Encoding", "Proxy-Authorization", "TE", "upgrade", "keep-alive", "Trailer"),
+        *("Transfer-Encoding", "Proxy-Authorization", "TE", "upgrade", "keep-alive", "Trailer", "User-Agent"),
     ),
 )
 def test_headers_that_are_ours_or_the_connections_are_refused(name: str) -> None:
