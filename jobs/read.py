@@ -39,6 +39,8 @@ class StoredRequest:
     metadata: dict[str, str] | None
     timeout_seconds: int
     status: Status
+    flags: Flags
+    previous: UUID | None
     webhook: OwnWebhook | None
 
 
@@ -125,11 +127,13 @@ async def request(database: Database, tenant_id: int, job_id: UUID) -> StoredReq
     query = (
         select(
             JOBS.c.status,
+            JOBS.c.flags,
             JOBS.c.tier,
             JOBS.c.timeout_s,
             REQUESTS.c.endpoint,
             REQUESTS.c.model,
             REQUESTS.c.body,
+            REQUESTS.c.previous_id,
             DETAILS.c.metadata,
             DETAILS.c.service_tier,
         )
@@ -151,6 +155,8 @@ async def request(database: Database, tenant_id: int, job_id: UUID) -> StoredReq
         metadata=row.metadata,
         timeout_seconds=row.timeout_s,
         status=row.status,
+        flags=Flags(row.flags),
+        previous=row.previous_id,
         webhook=await webhooks.own(database, job_id),
     )
 
@@ -180,7 +186,7 @@ def _view(*more: Any) -> Select[Any]:
         .outerjoin(DETAILS, DETAILS.c.job_id == JOBS.c.id)
         .outerjoin(LINES, and_(LINES.c.job_id == JOBS.c.id, LINES.c.copy_of.is_(None)))
     )
-    columns = [column for column in JOBS.c if column.name not in ("flow_id", "timeout_s")]
+    columns = [column for column in JOBS.c if column.name not in ("flow_id", "timeout_s", "flags")]
     columns += [column for column in RESULTS.c if column.name not in ("job_id", "body")]
     columns += [column for column in DETAILS.c if column.name != "job_id"]
     columns += [LINES.c.batch_id, LINES.c.custom_id, REQUESTS.c.endpoint, REQUESTS.c.model]

@@ -36,6 +36,8 @@ class Flags(IntFlag):
     """It is one of `/v1/responses`, of which OpenAI has events of its own."""
     INCOMPLETE = 128
     """Only in what a finish returns: its response says that it was cut short."""
+    UNSTORED = 256
+    """Its client asked not to keep the response: nobody retrieves or continues it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class NewJob:
     retry_of: UUID | None = None
     webhook: OwnWebhook | None = None
     flags: Flags = Flags.NONE
+    previous: UUID | None = None
+    """The response that this one continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class ClaimedJob:
     service_tier: str | None
     waited: bool
     """Whether a client holds a connection for its response."""
+    previous: UUID | None = None
+    """The response that this one continues."""
 
 
 @dataclass(frozen=True, slots=True)

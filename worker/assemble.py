@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
 
+from jobs import response_object
 from jobs.records import ClaimedJob, Json, Outcome
 from jobs.states import Status
 from worker import error_body, usage
@@ -12,7 +13,8 @@ from worker import error_body, usage
 _ODD_FINISH: Final = re.compile(rb'"finish_reason":\s*"(?:abort|repetition)"')
 _FINISH: Final = {"abort": "length", "repetition": "stop"}
 """vLLM's finish reasons that OpenAI's clients do not know: text that was cut short, text that was ended on purpose."""
-_ECHOING: Final = frozenset({"/v1/chat/completions", "/v1/responses"})
+_RESPONSES: Final = "/v1/responses"
+_ECHOING: Final = frozenset({"/v1/chat/completions"})
 """Where OpenAI's response names the service tier that was used, if the request named one."""
 _USED_TIER: Final = {"priority": "priority", "fast": "priority", "ultrafast": "priority", "flex": "flex"}
 
@@ -70,11 +72,13 @@ def _edited(job: ClaimedJob, body: bytes) -> bytes:
     """The body as OpenAI would have it. Most need no edit and stay the engine's own bytes, unparsed."""
     echoes = job.service_tier is not None and job.endpoint in _ECHOING
     odd = _ODD_FINISH.search(body) is not None
-    if not echoes and not odd:
+    if not echoes and not odd and job.endpoint != _RESPONSES:
         return body
     response = json.loads(body)
     if not isinstance(response, dict):
         return body
+    if job.endpoint == _RESPONSES:
+        response = response_object.answered(response_object.of_job(job), response)
     if odd:
         _finish(response)
     if echoes:

@@ -4,12 +4,16 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from jobs import ids
 from jobs.records import ClaimedJob, Json, Registration
 from worker.asgi import Headers
 
 _RESPONSES: Final = "/v1/responses"
+_KEPT: Final = frozenset({_RESPONSES, f"{_RESPONSES}/input_tokens"})
 _SERVICE_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 """Those that an engine's Responses endpoint knows; OpenAI has more, and the answer's echo is ours anyway."""
+_KEEPS_NOTHING: Final = b',"background":false,"store":false,"previous_response_id":null'
+"""Responses are kept, and continued, from the database: no engine is to do it by itself."""
 _CLOSED: Final = re.compile(rb"\s*\}")
 
 
@@ -26,7 +30,7 @@ class Dialect:
         The tier is the `priority`: the lower runs first. vLLM's Messages endpoint has neither field and reads headers.
         """
         tier = str(int(job.tier))
-        name = f"resp_{job.id.hex}" if job.endpoint == _RESPONSES else job.id.hex
+        name = ids.response_id(job.id) if job.endpoint == _RESPONSES else job.id.hex
         fields = self._fields.get(job.endpoint, frozenset())
         ours = ""
         if "request_id" in fields:
@@ -34,6 +38,8 @@ class Dialect:
         if "priority" in fields:
             ours += f'"priority":{tier},'
         body = _prepend(job.body, ours.encode())
+        if job.endpoint in _KEPT:
+            body = _append(body, _KEEPS_NOTHING)
         if job.endpoint == _RESPONSES and job.service_tier and job.service_tier not in _SERVICE_TIERS:
             body = _append(body, b',"service_tier":"auto"')
         return body, ((b"x-request-id", job.id.hex.encode()), (b"x-vllm-priority", tier.encode()))
@@ -67,4 +73,6 @@ def _prepend(body: bytes, fields: bytes) -> bytes:
 def _append(body: bytes, fields: bytes) -> bytes:
     """`fields` begin with a comma and go behind the last field, where they win over one of the same name."""
     end = body.rfind(b"}")
+    if body[:end].rstrip().endswith(b"{"):
+        fields = fields[1:]
     return body[:end] + fields + body[end:]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from jobs import events, ids, payload
-from jobs.admission import media, parameters, terms
+from jobs import events, ids, payload, responses
+from jobs.admission import kept, media, parameters, terms
 from jobs.admission.forms import Form, compile_form
 from jobs.admission.sealer import Sealer
 from jobs.admission.terms import Terms
@@ -22,6 +22,8 @@ from jobs.secrets import Vault
 from jobs.settings import Settings
 
 _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
+_LASTING: Final = Flags.BACKGROUND | Flags.UNSTORED
+"""What a request said that holds for its retries too."""
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -46,6 +48,7 @@ class Admission:
     def __init__(self, settings: Settings, catalog: Catalog, database: Database) -> None:
         self._settings = settings
         self._catalog = catalog
+        self._database = database
         self.reach = settings.webhook_reach
         self.sealer = Sealer(database, Vault(settings.secret_key))
         self._forms: dict[tuple[str, str], Form] = {}
@@ -69,7 +72,9 @@ class Admission:
             media.refuse_urls(raw, body)
         agreed = inside if outside is None else _joined(outside, inside)
         webhook = None if agreed.webhook is None else await self._webhook(submit, agreed.webhook)
-        waited = submit.waited and webhook is None
+        keeps = kept.read(submit.endpoint, body, submit.line)
+        earlier = 0 if keeps.previous is None else await self._earlier(submit.tenant, keeps.previous)
+        waited = submit.waited and webhook is None and not keeps.background
         digest = _digest(submit.endpoint, submit.raw, outside)
         return NewJob(
             id=submit.id,
@@ -80,7 +85,7 @@ class Admission:
             body=raw,
             tier=agreed.tier,
             waited=waited,
-            cost=_cost(submit.endpoint, raw, body, model, agreed),
+            cost=_cost(submit.endpoint, len(raw) + earlier, body, model, agreed),
             timeout_seconds=agreed.timeout or self._settings.timeout_seconds,
             expires_seconds=agreed.expires_after,
             service_tier=agreed.service_tier,
@@ -88,7 +93,8 @@ class Admission:
             key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
             repeat_hash=digest if waited else None,
             webhook=webhook,
-            flags=Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook),
+            flags=keeps.flags | (Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook)),
+            previous=keeps.previous,
         )
 
     async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
@@ -96,11 +102,13 @@ class Admission:
 
         Raises:
             NotFound: its model, or the endpoint, is not there any more.
+            BadRequest: nor is the conversation that it continues.
         """
         await self._catalog.current()
         model = self._catalog.find(request.model)
         _served(model, request.endpoint)
         agreed = Terms(request.tier, request.service_tier, request.metadata, None, request.timeout_seconds)
+        earlier = 0 if request.previous is None else await self._earlier(tenant, request.previous)
         return NewJob(
             id=ids.new(),
             tenant_id=tenant.id,
@@ -110,15 +118,19 @@ class Admission:
             body=request.body,
             tier=request.tier,
             waited=False,
-            cost=_cost(request.endpoint, request.body, payload.parse(request.body), model, agreed),
+            cost=_cost(request.endpoint, len(request.body) + earlier, payload.parse(request.body), model, agreed),
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
             key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
             webhook=request.webhook,
-            flags=_told(request.endpoint, request.webhook),
+            flags=_told(request.endpoint, request.webhook) | request.flags & _LASTING,
+            previous=request.previous,
         )
+
+    async def _earlier(self, tenant: Tenant, previous: UUID) -> int:
+        return await responses.measure(self._database, tenant.id, previous, self._settings.body_limit_bytes)
 
     async def _webhook(self, submit: Submit, asked: Webhook) -> OwnWebhook:
         if submit.line:
@@ -223,14 +235,14 @@ def _digest(endpoint: str, raw: bytes, outside: Terms | None) -> bytes:
     return digest.digest()
 
 
-def _cost(endpoint: str, raw: bytes, body: Json, model: Model, agreed: Terms) -> int:
-    """Estimated tokens: what is not generated costs its input alone."""
+def _cost(endpoint: str, size: int, body: Json, model: Model, agreed: Terms) -> int:
+    """Estimated tokens for so many bytes of input: what is not generated costs its input alone."""
     if endpoint not in _GENERATING:
-        return estimate(len(raw), 0, 1, model, agreed.tier)
+        return estimate(size, 0, 1, model, agreed.tier)
     limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
     prompts = body.get("prompt")
     together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
     samples = body.get("n")
     return estimate(
-        len(raw), min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
+        size, min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
     )

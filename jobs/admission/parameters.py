@@ -10,6 +10,7 @@ from jobs.records import Json, Tier
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 RESPONSES: Final = "/v1/responses"
+INPUT_TOKENS: Final = "/v1/responses/input_tokens"
 EMBEDDINGS: Final = "/v1/embeddings"
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
@@ -36,6 +37,10 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
         max_tool_calls metadata model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key
         prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options
         temperature text tool_choice tools top_logprobs top_p truncation user"""
+    ),
+    INPUT_TOKENS: _names(
+        """conversation input instructions model parallel_tool_calls personality previous_response_id reasoning text
+        tool_choice tools truncation"""
     ),
     EMBEDDINGS: _names("dimensions encoding_format input model user"),
     MESSAGES: _names(
@@ -64,6 +69,7 @@ IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "moderation": (None,),
     "context_management": (None, []),
     "conversation": (None,),
+    "personality": (None,),
     "verbosity": (None, "medium"),
     "modalities": (None, ["text"]),
     "access_programs": (None, []),
@@ -77,8 +83,6 @@ IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
 UNBUILT: Final[Mapping[str, tuple[Any, ...]]] = {
     "stream": (None, False),
     "stream_options": (None,),
-    "background": (None, False),
-    "previous_response_id": (None,),
 }
 """What Longhaul does not do yet, whatever the engine knows, with the values that ask for nothing."""
 

@@ -60,6 +60,19 @@ def test_a_response_is_named_in_openais_way() -> None:
     assert json.loads(body)["request_id"] == f"resp_{ID.hex}"
 
 
+@pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/responses/input_tokens"])
+@pytest.mark.parametrize("said", [{}, {"store": True, "background": True, "previous_response_id": "resp_1"}])
+def test_an_engine_stores_no_response_and_runs_none_in_its_background(endpoint: str, said: Json) -> None:
+    job = replace(JOB, id=ID, endpoint=endpoint, body=json.dumps({"input": "hi", **said}).encode())
+    body = json.loads(dialect({}, endpoint).translate(job)[0])
+    assert body == {"input": "hi", "store": False, "background": False, "previous_response_id": None}
+
+
+def test_what_is_appended_to_nothing_is_valid_json() -> None:
+    job = replace(JOB, endpoint="/v1/responses", body=b"{ }")
+    assert json.loads(dialect({}, "/v1/responses").translate(job)[0])["store"] is False
+
+
 @pytest.mark.parametrize(("asked", "given"), [("fast", "auto"), ("ultrafast", "auto"), ("flex", "flex")])
 def test_a_service_tier_that_the_engine_does_not_know_is_replaced(asked: str, given: str) -> None:
     body = json.dumps({"service_tier": asked, "input": "hi"}).encode() + b" \n"

@@ -145,8 +145,6 @@ def test_one_request_has_so_many_inputs_at_most() -> None:
         ("stream", True),
         ("stream", 0),
         ("stream_options", {}),
-        ("background", True),
-        ("previous_response_id", "resp_1"),
         ("conversation_id", 7),
         ("white_list_token_ids", [1]),
         ("force_prompt", "{"),
