@@ -17,6 +17,7 @@ from jobs import lease, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
 from jobs.records import ClaimedJob, Tier
+from jobs.streams import Writer
 from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
 from worker.engines import Engine, EngineDead
@@ -49,6 +50,7 @@ class Runner:
         model_id: int,
         shares: order.Shares,
         finisher: Finisher,
+        writer: Writer,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Runner:
         self._model_id = model_id
         self._shares = shares
         self._finisher = finisher
+        self._writer = writer
         self._settlement = Settlement(database, model_id)
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
@@ -237,7 +240,7 @@ class Runner:
 
     async def _run(self, job: ClaimedJob) -> None:
         """One job, from the engine to its row. It can be aborted until it leaves the engine."""
-        outcome = await attempt(self._engine, self._dialect, job)
+        outcome = await attempt(self._engine, self._dialect, self._writer, job)
         self._slots.vacate(job)
         if isinstance(outcome, BackOff):
             self._pause(outcome.seconds)
