@@ -24,6 +24,9 @@ INFERENCE: Final = frozenset(
 )
 """Inference only: vLLM's app also carries its administration, which no tenant reaches."""
 
+STREAMING: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+"""Where a request with `stream` is answered event by event."""
+
 MULTIPART: Final = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 """Known, and refused by name: their bodies are no JSON."""
 

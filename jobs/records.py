@@ -29,7 +29,8 @@ class Flags(IntFlag):
     LINES = 2
     SUCCESSOR = 4
     BACKGROUND = 8
-    KEEPS_STREAM = 16
+    STREAMS = 16
+    """It runs as a stream, whose log is kept."""
     TELLS = 32
     """Its end is told to whoever listens: submitted asynchronously, and no line of a batch."""
     RESPONSES = 64
@@ -139,6 +140,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLog:
+    """What a stream said, packed (`jobs.streams.unpack`): in which run, and the number of its first event."""
+
+    run: int
+    first: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended: a response of the engine, or an `error_code` of ours where there is none."""
 
@@ -148,6 +158,7 @@ class Outcome:
     usage: Usage = Usage()
     error_code: str | None = None
     error_message: str | None = None
+    log: StreamLog | None = None
 
 
 @dataclass(frozen=True, slots=True)

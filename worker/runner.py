@@ -17,6 +17,7 @@ from jobs import lease, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
 from jobs.records import ClaimedJob, Outcome, Tier
+from jobs.streams import Writer
 from worker import history
 from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
@@ -50,6 +51,7 @@ class Runner:
         model_id: int,
         shares: order.Shares,
         finisher: Finisher,
+        writer: Writer,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Runner:
         self._model_id = model_id
         self._shares = shares
         self._finisher = finisher
+        self._writer = writer
         self._settlement = Settlement(database, model_id)
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
@@ -239,7 +242,9 @@ class Runner:
     async def _run(self, job: ClaimedJob) -> None:
         """One job, from the engine to its row. It can be aborted until it leaves the engine."""
         whole = await history.joined(self._database, job)
-        outcome = whole if isinstance(whole, Outcome) else await attempt(self._engine, self._dialect, whole)
+        outcome = (
+            whole if isinstance(whole, Outcome) else await attempt(self._engine, self._dialect, self._writer, whole)
+        )
         self._slots.vacate(job)
         if isinstance(outcome, BackOff):
             self._pause(outcome.seconds)

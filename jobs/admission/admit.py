@@ -13,7 +13,7 @@ from jobs.admission.terms import Terms
 from jobs.admission.webhook import Webhook, refuse_of_line
 from jobs.catalog import Catalog
 from jobs.database import Database
-from jobs.endpoints import INFERENCE, MULTIPART, OURS
+from jobs.endpoints import INFERENCE, MULTIPART, OURS, STREAMING
 from jobs.errors import BadRequest, NotFound
 from jobs.order import estimate
 from jobs.read import StoredRequest
@@ -93,7 +93,9 @@ class Admission:
             key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
             repeat_hash=digest if waited else None,
             webhook=webhook,
-            flags=keeps.flags | (Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook)),
+            flags=(Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook))
+            | _streams(submit.endpoint, body)
+            | keeps.flags,
             previous=keeps.previous,
         )
 
@@ -107,6 +109,7 @@ class Admission:
         await self._catalog.current()
         model = self._catalog.find(request.model)
         _served(model, request.endpoint)
+        body = payload.parse(request.body)
         agreed = Terms(request.tier, request.service_tier, request.metadata, None, request.timeout_seconds)
         earlier = 0 if request.previous is None else await self._earlier(tenant, request.previous)
         return NewJob(
@@ -118,14 +121,16 @@ class Admission:
             body=request.body,
             tier=request.tier,
             waited=False,
-            cost=_cost(request.endpoint, len(request.body) + earlier, payload.parse(request.body), model, agreed),
+            cost=_cost(request.endpoint, len(request.body) + earlier, body, model, agreed),
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
             key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
             webhook=request.webhook,
-            flags=_told(request.endpoint, request.webhook) | request.flags & _LASTING,
+            flags=_told(request.endpoint, request.webhook)
+            | _streams(request.endpoint, body)
+            | request.flags & _LASTING,
             previous=request.previous,
         )
 
@@ -212,6 +217,10 @@ def _told(endpoint: str, webhook: OwnWebhook | None) -> Flags:
     """What the terminal gate needs to know of a job whose end may be told."""
     flags = Flags.TELLS if webhook is None else Flags.TELLS | Flags.WEBHOOK
     return flags | Flags.RESPONSES if endpoint == parameters.RESPONSES else flags
+
+
+def _streams(endpoint: str, body: Json) -> Flags:
+    return Flags.STREAMS if endpoint in STREAMING and body.get("stream") else Flags.NONE
 
 
 def _joined(outside: Terms, inside: Terms) -> Terms:

@@ -42,6 +42,15 @@ class Script:
     deaf: bool = False
     """Do not listen to a disconnect."""
     times: int | None = None
+    pace: float = 0
+    """Seconds between the tokens of a stream."""
+    break_after: int | None = None
+    """After so many tokens of a stream, do the harm: `fail` as an error chunk, `die`, `exit`, `crash`, `hang`."""
+
+    @property
+    def gentle(self) -> "Script":
+        """The same without its harm."""
+        return Script(delay=self.delay, tokens=self.tokens, text=self.text, pace=self.pace)
 
     @property
     def harmful(self) -> bool:
@@ -64,6 +73,8 @@ SCRIPT: Json = {
         "hang": {"type": "boolean"},
         "deaf": {"type": "boolean"},
         "times": {"type": "integer"},
+        "pace": {"type": "number"},
+        "break_after": {"type": "integer"},
     },
 }
 
