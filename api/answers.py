@@ -11,13 +11,13 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api import envelope, exchange, objects, response_objects
+from api import envelope, exchange, objects
 from api.parts import Parts
 from api.payload import JsonResponse
 from api.prefer import Preference
-from jobs import cancel, ids, read, repeats, response_object, responses
+from jobs import cancel, ids, read, repeats
 from jobs.errors import Conflict, LonghaulError, NotFound, Unavailable, UpstreamLost
-from jobs.records import Flags, Json, NewJob, Result
+from jobs.records import Json, NewJob, Result
 from jobs.states import Status
 
 T = TypeVar("T")
@@ -70,8 +70,6 @@ async def answer(parts: Parts, request: Request, job: NewJob, preference: Prefer
     """Accept the job and answer as the client prefers."""
     if job.waited:
         return await _respond(parts, request, job, Repeat.of(request))
-    if Flags.BACKGROUND in job.flags:
-        return await _in_background(parts, request, job)
     headers = {"preference-applied": preference.applied} if preference.respond_async else None
     if not preference.wait:
         accepted = await parts.acceptor.accept(job)
@@ -127,15 +125,6 @@ def response(request: Request, result: Result, headers: Mapping[str, str] | None
         return Response(result.body, result.status_code, headers, "application/json")
     status, error = lost(result)
     return envelope.response(request, error, status, {**_NO_RETRY, **(headers or {})})
-
-
-async def _in_background(parts: Parts, request: Request, job: NewJob) -> Response:
-    """The response as it begins, or as it is if its idempotency key found it."""
-    accepted = await parts.acceptor.accept(job)
-    exchange.concerns(request, accepted.id)
-    if not accepted.existed:
-        return JsonResponse(response_object.of_job(job))
-    return JsonResponse(response_objects.response(await responses.get(parts.database, job.tenant_id, accepted.id)))
 
 
 async def attached(parts: Parts, job: NewJob, repeat: Repeat) -> UUID | None:

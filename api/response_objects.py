@@ -13,24 +13,22 @@ _REFUSED: Final = {400: "invalid_prompt", 429: "rate_limit_exceeded"}
 _MESSAGES: Final = {Status.EXPIRED: "The response expired before it was made."}
 
 
+def begun(stored: StoredResponse) -> Json:
+    """The response as it was when it was accepted."""
+    request = payload.decode(stored.request)
+    return response_object.begun(stored.id, request, stored.model, stored.service_tier, stored.flags, stored.previous)
+
+
 def response(stored: StoredResponse) -> Json:
     """The response as it is now."""
-    begun = response_object.begun(
-        stored.id,
-        payload.decode(stored.request),
-        stored.model,
-        stored.service_tier,
-        stored.flags,
-        stored.previous,
-    )
     match stored.status:
         case Status.QUEUED | Status.IN_PROGRESS | Status.CANCELLED:
-            return begun | {"status": stored.status}
+            return begun(stored) | {"status": stored.status}
         case Status.COMPLETED:
             answer = payload.shown(stored.body)
             # An engine's own words, where they are no response.
-            return answer if isinstance(answer, dict) else begun | {"status": Status.COMPLETED}
-    return response_object.failed(begun, *_error(stored))
+            return answer if isinstance(answer, dict) else begun(stored) | {"status": Status.COMPLETED}
+    return response_object.failed(begun(stored), *_error(stored))
 
 
 def _error(stored: StoredResponse) -> tuple[str, str]:

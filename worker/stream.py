@@ -14,6 +14,7 @@ from jobs.streams import END_OF_EVENT, Channel, Recorder
 from worker import error_body, usage
 from worker.assemble import LARGEST_BYTES, ODD_FINISH, TOO_LARGE, name_known_reasons, used_tier
 from worker.fold import Folder
+from worker.lifecycle import Lifecycle
 
 _NO_CHOICES: Final = b'"choices":[]'
 _FINISHED: Final = re.compile(rb'"finish_reason":\s?"')
@@ -62,6 +63,8 @@ class Stream:
         self._recorder = Recorder()
         self._hides_usage = hides_usage(job)
         self._tier = used_tier(job) if job.endpoint == CHAT else None
+        self._lifecycle = Lifecycle(job) if job.endpoint == RESPONSES else None
+        self._later = channel.first
         self._rest = b""
         self._size = 0
         self._finished: bytes | None = None
@@ -71,10 +74,10 @@ class Stream:
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk. vLLM sends an event a chunk; others send what they have."""
         if not self._rest and chunk.find(END_OF_EVENT) == len(chunk) - 2 and b"\r" not in chunk:
-            return self._take(chunk)
+            return self._hear(chunk)
         *events, self._rest = (self._rest + chunk).replace(b"\r\n", b"\n").split(END_OF_EVENT)
         for event in events:
-            self._take(event + END_OF_EVENT)
+            self._hear(event + END_OF_EVENT)
 
     def outcome(self) -> Outcome:
         """What the whole stream comes to."""
@@ -88,8 +91,6 @@ class Stream:
         if response is None:
             body = error_body.normalise(self._job.endpoint, 500, _LOST.encode())
             return Outcome(Status.FAILED, 500, body)
-        if self._job.service_tier is not None and self._job.endpoint == RESPONSES:
-            response["service_tier"] = used_tier(self._job)
         return Outcome(Status.COMPLETED, 200, payload.write(response), usage.read(response.get("usage")))
 
     def close(self, outcome: Outcome) -> Outcome:
@@ -106,6 +107,15 @@ class Stream:
             self._say(event)
         self._channel.end()
         return replace(outcome, log=StreamLog(self._channel.run, self._channel.first, self._recorder.body()))
+
+    def _hear(self, event: bytes) -> None:
+        if self._lifecycle is None:
+            return self._take(event)
+        said, *more = self._lifecycle.edit(event)
+        self._take(said)
+        for event in more:
+            self._take(event)
+            self._later += 1
 
     def _take(self, event: bytes) -> None:
         form = self._form
@@ -145,11 +155,12 @@ class Stream:
         self._channel.append(event, tokens)
 
     def _counted(self, event: bytes) -> bytes:
-        """OpenAI's responses number their events themselves; a later run's numbers go on where the lost one's ended."""
-        first = self._channel.first
-        if not first or self._job.endpoint != RESPONSES:
+        """OpenAI's responses number their events themselves; a later run's numbers go on where the lost one's ended,
+        and those of events that are said between the engine's own come before its next."""
+        later = self._later
+        if not later or self._lifecycle is None:
             return event
-        return _SEQUENCE.sub(lambda found: b'"sequence_number":%d' % (int(found[1]) + first), event, count=1)
+        return _SEQUENCE.sub(lambda found: b'"sequence_number":%d' % (int(found[1]) + later), event, count=1)
 
 
 def hides_usage(job: ClaimedJob) -> bool:

@@ -4,8 +4,10 @@ from typing import Annotated, Any, Final, TypeAlias
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
 
 from api import auth, exchange, paging, parts, response_objects
+from api.background import Events
 from api.payload import JsonResponse
 from jobs import ids, responses
 from jobs.errors import BadRequest
@@ -14,6 +16,7 @@ from jobs.records import Flags, Json, Tenant
 router = APIRouter(prefix="/v1/responses")
 Caller: TypeAlias = Annotated[Tenant, Depends(auth.tenant)]
 
+_STREAMED: Final = Flags.BACKGROUND | Flags.STREAMS
 _INCLUDABLE: Final = (
     "code_interpreter_call.outputs",
     "computer_call_output.output.image_url",
@@ -56,14 +59,20 @@ async def retrieve(
     tenant: Caller,
     response_id: str,
     stream: bool = False,
-    starting_after: int | None = None,
-) -> JsonResponse:
-    """One response as it is now."""
-    if stream or starting_after is not None:
-        name = "stream" if stream else "starting_after"
-        message = f"Unsupported parameter: '{name}' is not supported yet."
-        raise BadRequest(message, param=name, code="unsupported_parameter")
-    return JsonResponse(await _shown(request, tenant, _named(request, response_id)))
+    starting_after: Annotated[int | None, Query(ge=0)] = None,
+) -> Response:
+    """One response as it is now; with `stream` its events, those behind number `starting_after`."""
+    if starting_after is not None and not stream:
+        message = "The 'starting_after' parameter is only allowed when 'stream' is enabled."
+        raise BadRequest(message, param="starting_after", code="invalid_value")
+    here, identity = parts.of(request), _named(request, response_id)
+    found = await responses.get(here.database, tenant.id, identity)
+    if not stream:
+        return JsonResponse(response_objects.response(found))
+    if _STREAMED not in found.flags:
+        message = "Only a response that was created with 'background' and 'stream' has events to be streamed."
+        raise BadRequest(message, param="stream", code="invalid_value")
+    return Events(here, request, tenant.id, found, 0 if starting_after is None else starting_after + 1)
 
 
 @router.post("/{response_id}/cancel")
@@ -75,7 +84,8 @@ async def cancel(request: Request, tenant: Caller, response_id: str) -> JsonResp
         raise BadRequest("Cannot cancel a synchronous response.", param="response_id")
     if not found.status.terminal:
         await here.cancel([identity])
-    return JsonResponse(await _shown(request, tenant, identity))
+        found = await responses.get(here.database, tenant.id, identity)
+    return JsonResponse(response_objects.response(found))
 
 
 @router.delete("/{response_id}")
@@ -107,10 +117,6 @@ def _named(request: Request, response_id: str) -> UUID:
     identity = ids.parse_response_id(response_id)
     exchange.concerns(request, identity)
     return identity
-
-
-async def _shown(request: Request, tenant: Tenant, identity: UUID) -> Json:
-    return response_objects.response(await responses.get(parts.of(request).database, tenant.id, identity))
 
 
 def _behind(items: list[Any], after: str | None) -> list[Any]:

@@ -323,12 +323,6 @@ async def test_what_there_is_not_is_refused_by_name(method: str, path: str, word
     assert words in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("query", [{"stream": "true"}, {"starting_after": 3}])
-async def test_a_stream_of_events_is_refused_by_name(query: Json, client: Client) -> None:
-    answer = await client.get(f"{RESPONSES}/{(await begun(client))['id']}", params=query)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, next(iter(query)))
-
-
 async def test_who_asks_for_a_websocket_is_told_that_there_is_none(sdk: AsyncOpenAI) -> None:
     with pytest.raises(Exception, match="HTTP 400"):
         async with sdk.responses.connect():

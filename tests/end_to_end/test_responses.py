@@ -22,6 +22,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarn
 FOUR: Final[Json] = {"model": TINY, "temperature": 0, "max_output_tokens": 4, "extra_body": {"ignore_eos": True}}
 """Four tokens, the same every time."""
 LONG: Final[Json] = FOUR | {"max_output_tokens": 1900}
+LIFE: Final = ("created", "in_progress", "output_item.added", "content_part.added")
+BACKGROUND_LIFE: Final = ("created", "queued", *LIFE[1:])
 PAINT: Final[Any] = {
     "type": "function",
     "name": "paint",
@@ -243,6 +245,81 @@ def test_what_there_is_not_is_refused_by_name(strict: OpenAI) -> None:
         pass
     with pytest.raises(openai.BadRequestError, match="'conversation'"):
         ask(strict, conversation="conv_1")
+
+
+def test_a_response_is_streamed_event_by_event(strict: OpenAI) -> None:
+    whole = ask(strict)
+    events = list(strict.responses.create(**FOUR, input="hello", stream=True))
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    kinds = [event.type for event in events]
+    assert kinds[:4] == [f"response.{kind}" for kind in LIFE]
+    assert kinds[-4:] == [
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.incomplete",
+    ]
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == whole.output_text
+    first, last = events[0], events[-1]
+    assert first.type == "response.created" and last.type == "response.incomplete"
+    assert last.response.to_dict().keys() == first.response.to_dict().keys() == whole.to_dict().keys()
+    assert last.response.output_text == whole.output_text
+    assert strict.responses.retrieve(last.response.id).to_dict() == last.response.to_dict()
+    with pytest.raises(openai.BadRequestError, match="'background' and 'stream'"):
+        strict.responses.retrieve(last.response.id, stream=True)
+
+
+def test_the_sdks_own_stream_comes_to_its_response(strict: OpenAI, to_the_point: dict[str, int]) -> None:
+    asked: Json = {"model": TINY, "input": "hello", "max_output_tokens": 50, "text_format": Colour}
+    asked["extra_body"] = {"logit_bias": to_the_point}
+    for background in (False, True):
+        with strict.responses.stream(**asked, background=background) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_response()
+        assert kinds[:3] == [f"response.{kind}" for kind in (BACKGROUND_LIFE if background else LIFE)[:3]]
+        assert kinds[-1] == "response.completed"
+        assert final.output_parsed is not None and final.output_parsed.colour in ("red", "blue")
+    with strict.responses.stream(response_id=final.id, starting_after=3, text_format=Colour) as stream:
+        assert [event.type for event in stream] == kinds[4:]
+        assert stream.get_final_response().output_parsed == final.output_parsed
+
+
+def test_a_background_stream_goes_on_when_nobody_reads_and_is_read_again(strict: OpenAI) -> None:
+    asked = FOUR | {"max_output_tokens": 400}
+    with strict.responses.create(**asked, input="hello", stream=True, background=True) as stream:
+        seen = [next(stream) for _ in range(8)]
+    assert [event.type for event in seen[:5]] == [f"response.{kind}" for kind in BACKGROUND_LIFE]
+    first = seen[0]
+    assert first.type == "response.created" and first.response.status == "queued"
+    name = first.response.id
+    rest = list(strict.responses.retrieve(name, stream=True, starting_after=seen[-1].sequence_number))
+    assert [event.sequence_number for event in seen + rest] == list(range(len(seen) + len(rest)))
+    assert ended(strict, first.response).status == "incomplete"
+    again = list(strict.responses.retrieve(name, stream=True))
+    assert [event.to_dict() for event in again] == [event.to_dict() for event in seen + rest]
+    last = again[-1]
+    assert last.type == "response.incomplete"
+    assert strict.responses.retrieve(name).to_dict() == last.response.to_dict()
+    assert not list(strict.responses.retrieve(name, stream=True, starting_after=last.sequence_number))
+
+
+def test_a_background_stream_that_is_cancelled_ends(strict: OpenAI) -> None:
+    with strict.responses.create(**LONG, input="hello", stream=True, background=True) as stream:
+        first, *_ = (next(stream) for _ in range(8))
+        assert first.type == "response.created"
+        assert strict.responses.cancel(first.response.id).status == "cancelled"
+        *_, last = stream
+    assert last.type == "error" and last.code == "cancelled"
+
+
+def test_what_vllm_refuses_ends_a_stream_as_failed_in_the_background_only(strict: OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        strict.responses.create(**FOUR, input="word " * 3000, stream=True)
+    events = list(strict.responses.create(**FOUR, input="word " * 3000, stream=True, background=True))
+    assert [event.type for event in events] == ["response.created", "response.queued", "response.failed"]
+    last = events[-1]
+    assert last.type == "response.failed" and last.response.error is not None
+    assert last.response.error.code == "invalid_prompt"
 
 
 @pytest.mark.asyncio(loop_scope="session")
