@@ -106,6 +106,8 @@ class Live(Response):
     async def _pass_on(self, waiter: Waiter, tail: Tail, send: Send) -> bool:
         """Send the log as it grows; whether it was sent to its end."""
         async for entry in follow(tail, waiter, self._parts.database):
+            if entry is None:
+                continue
             self._count = entry.count
             if entry.body and not self._began:
                 self._began = True

@@ -42,13 +42,13 @@ class StoredRequest:
     webhook: OwnWebhook | None
 
 
-async def job(database: Database, tenant_id: int, job_id: UUID) -> JobView:
-    """One job with its response.
+async def job(database: Database, tenant_id: int, job_id: UUID, *, with_body: bool = True) -> JobView:
+    """One job with its response, if that is wanted.
 
     Raises:
         NotFound: this tenant has no such job.
     """
-    query = _view(RESULTS.c.body).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
+    query = (_view(RESULTS.c.body) if with_body else _view()).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
     async with database.engine.connect() as connection:
         row = (await connection.execute(query)).first()
     if row is None:
@@ -199,6 +199,7 @@ def _job_view(row: Row[Any]) -> JobView:
         model=row.model or "",
         tier=Tier(row.tier),
         service_tier=row.service_tier,
+        flags=Flags(row.flags),
         attempts=row.attempts,
         created_at=row.created_at,
         started_at=row.started_at,

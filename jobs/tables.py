@@ -30,6 +30,7 @@ JOBS: Final = Table(
     Column("status", Enum(Status, name="job_status", values_callable=lambda statuses: [s.value for s in statuses])),
     Column("tier", SmallInteger),
     Column("attempts", SmallInteger),
+    Column("flags", SmallInteger),
     Column("timeout_s", Integer),
     Column("created_at", DateTime(timezone=True)),
     Column("started_at", DateTime(timezone=True)),
