@@ -142,9 +142,6 @@ def test_one_request_has_so_many_inputs_at_most() -> None:
         ("moderation", {}),
         ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
-        ("stream", True),
-        ("stream", 0),
-        ("stream_options", {}),
         ("background", True),
         ("previous_response_id", "resp_1"),
         ("conversation_id", 7),
@@ -159,6 +156,12 @@ def test_what_cannot_be_had_is_refused_by_name(name: str, value: Any) -> None:
         check(name, value)
     assert caught.value.param == name
     assert caught.value.code == "unsupported_parameter"
+
+
+def test_what_has_no_events_does_not_stream() -> None:
+    with pytest.raises(BadRequest, match="/v1/embeddings") as caught:
+        check("stream", True, parameters.EMBEDDINGS, frozenset({"input", "stream"}))
+    assert (caught.value.param, caught.value.code) == ("stream", "unsupported_parameter")
 
 
 @pytest.mark.parametrize(
