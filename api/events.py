@@ -45,6 +45,8 @@ class Events(Response):
     """Server-sent events: `job.queued`, `job.in_progress` and how it ended, and between them those of the job's stream
     as the engine said them. Only these have ids, `RUN-NUMBER`, behind which a reader may go on."""
 
+    background = None
+
     def __init__(self, parts: Parts, request: Request, view: JobView, after: tuple[int, int]) -> None:
         self._parts = parts
         self._request = request

@@ -33,6 +33,8 @@ _STOPPING_SECONDS: Final = 15
 class Live(Response):
     """Accepts the job when it is called, and answers with its stream. A client that goes away cancels its job."""
 
+    background = None
+
     def __init__(self, parts: Parts, request: Request, job: NewJob, repeat: answers.Repeat) -> None:
         self._parts = parts
         self._request = request

@@ -160,7 +160,7 @@ def test_what_cannot_be_had_is_refused_by_name(name: str, value: Any) -> None:
 
 def test_what_has_no_events_does_not_stream() -> None:
     with pytest.raises(BadRequest, match="/v1/embeddings") as caught:
-        check("stream", True, parameters.EMBEDDINGS, frozenset({"input", "stream"}))
+        check("stream", True, parameters.EMBEDDINGS, frozenset({"messages", "stream"}))
     assert (caught.value.param, caught.value.code) == ("stream", "unsupported_parameter")
 
 
