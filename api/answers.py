@@ -17,7 +17,7 @@ from api.payload import JsonResponse
 from api.prefer import Preference
 from jobs import cancel, ids, read, repeats
 from jobs.errors import Conflict, LonghaulError, NotFound, Unavailable, UpstreamLost
-from jobs.records import Json, NewJob, Result
+from jobs.records import Flags, JobView, Json, NewJob, Result
 from jobs.states import Status
 
 T = TypeVar("T")
@@ -116,7 +116,15 @@ async def job_object(parts: Parts, tenant_id: int, job_id: UUID) -> Json:
     """
     view = await read.job(parts.database, tenant_id, job_id)
     position = await read.position(parts.database, job_id) if view.status is Status.QUEUED else None
-    return objects.job(view, None if position is None else objects.place(position))
+    return objects.job(view, None if position is None else objects.place(position), tokens=await _tokens(parts, view))
+
+
+async def _tokens(parts: Parts, view: JobView) -> int | None:
+    """How far a running stream is, as far as Redis knows."""
+    if view.status is not Status.IN_PROGRESS or not view.flags & Flags.STREAMS:
+        return None
+    last = await parts.readers.last(view.id)
+    return None if last is None else last.tokens
 
 
 def response(request: Request, result: Result, headers: Mapping[str, str] | None = None) -> Response:

@@ -23,6 +23,8 @@ from jobs.states import Status
 from jobs.streams import Kind
 from jobs.wake import Waiter
 
+_QUIET_SECONDS: Final = 15.0
+"""After so long a comment shows proxies that the connection lives."""
 _LOST: Final = "The worker that ran this response was lost; it runs again. Read its events from the first."
 _STOPPING: Final = "This server is restarting. Read on from the last event that you have."
 
@@ -39,6 +41,8 @@ async def begin(parts: Parts, request: Request, job: NewJob) -> Response:
 
 class Events(Response):
     """Event number `start` and all that follow. Who goes away ends nothing, and may come back for the rest."""
+
+    background = None
 
     def __init__(self, parts: Parts, request: Request, tenant_id: int, stored: StoredResponse, start: int = 0) -> None:
         self._parts = parts
@@ -86,7 +90,10 @@ class Events(Response):
         Raises:
             Lost: what the client has was said by a run that was given up.
         """
-        async for entry in follow(tail, waiter, self._parts.database):
+        async for entry in follow(tail, waiter, self._parts.database, _QUIET_SECONDS):
+            if entry is None:
+                await send({"type": "http.response.body", "body": b": keep-alive\n\n", "more_body": True})
+                continue
             if entry.kind is Kind.BEGIN and 0 < self._start <= entry.count:
                 raise Lost
             if entry.count > self._reached:

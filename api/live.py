@@ -33,6 +33,8 @@ _STOPPING_SECONDS: Final = 15
 class Live(Response):
     """Accepts the job when it is called, and answers with its stream. A client that goes away cancels its job."""
 
+    background = None
+
     def __init__(self, parts: Parts, request: Request, job: NewJob, repeat: answers.Repeat) -> None:
         self._parts = parts
         self._request = request
@@ -106,6 +108,8 @@ class Live(Response):
     async def _pass_on(self, waiter: Waiter, tail: Tail, send: Send) -> bool:
         """Send the log as it grows; whether it was sent to its end."""
         async for entry in follow(tail, waiter, self._parts.database):
+            if entry is None:
+                continue
             self._count = entry.count
             if entry.body and not self._began:
                 self._began = True

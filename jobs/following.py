@@ -55,7 +55,7 @@ class Tail:
         self._place = (run, 2 * count)
         self._entries: deque[Entry] = deque()
         self._size = 0
-        self._wake: asyncio.Future[None] | None = None
+        self._wake: asyncio.Future[bool] | None = None
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -77,15 +77,15 @@ class Tail:
     def ring(self) -> None:
         """Have the reader look around."""
         if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+            self._wake.set_result(True)
 
-    async def rung(self, seconds: float | None = None) -> None:
-        """Return when there may be something new, or after so long."""
+    async def rung(self, seconds: float | None = None) -> bool:
+        """Return when there may be something new; False: not within so long."""
         loop = asyncio.get_running_loop()
-        self._wake = loop.create_future()
-        timer = None if seconds is None else loop.call_later(seconds, self.ring)
+        self._wake = wake = loop.create_future()
+        timer = None if seconds is None else loop.call_later(seconds, _give_up, wake)
         try:
-            await self._wake
+            return bool(await wake)
         finally:
             if timer is not None:
                 timer.cancel()
@@ -191,7 +191,7 @@ class Readers:
 
     async def _read_on(self, redis: "Redis") -> None:
         async with redis.client() as connection:
-            connection.set_response_callback("XREAD", lambda answer, **_: answer)
+            connection.set_response_callback("XREAD", _as_it_came)  # type: ignore[arg-type]
             async with asyncio.timeout(_SILENCE_SECONDS):
                 self._number = await connection.client_id()
             self.connected = True
@@ -203,7 +203,7 @@ class Readers:
                     continue
                 self._blocked = True
                 async with asyncio.timeout(_BLOCK_MS / 1000 + _SILENCE_SECONDS):
-                    answer = await connection.execute_command(
+                    answer = await connection.execute_command(  # type: ignore[no-untyped-call]
                         *("XREAD", "COUNT", _TOGETHER, "BLOCK", _BLOCK_MS, "STREAMS", *places, *places.values())
                     )
                 self._blocked = False
@@ -241,11 +241,13 @@ class Readers:
             await asyncio.sleep(_KNOCK_SECONDS)
 
 
-async def follow(tail: Tail, waiter: Waiter, database: Database) -> AsyncIterator[Entry]:
+async def follow(
+    tail: Tail, waiter: Waiter, database: Database, quiet_seconds: float | None = None
+) -> AsyncIterator[Entry | None]:
     """A log's entries behind the tail's place, in order and without a gap; the last is an `END`.
 
     It comes from Redis while Redis has it, else from the database once the job has ended. Without an `END` the job has
-    ended without a log, or was given up before anything was handed out here and ended otherwise: the waiter has how.
+    ended without a log: the waiter knows how. After so many quiet seconds it yields None.
 
     Raises:
         Lost: the run was given up after something was handed out.
@@ -262,7 +264,8 @@ async def follow(tail: Tail, waiter: Waiter, database: Database) -> AsyncIterato
         if entry is None:
             result = waiter.now
             if result is None:
-                await tail.rung()
+                if not await tail.rung(quiet_seconds):
+                    yield None
                 continue
             ended_at = ended_at or loop.time()
             left = ended_at + _PATIENCE_SECONDS - loop.time()
@@ -293,13 +296,14 @@ async def follow(tail: Tail, waiter: Waiter, database: Database) -> AsyncIterato
     while waiter.now is None:
         if tail.interrupted:
             raise Interrupted
-        await tail.rung()
+        if not await tail.rung(quiet_seconds):
+            yield None
     log = await streams.stored(database, tail.job)
-    if begun and (log is None or log.run != run):
-        raise Lost
     if log is None:
         return
     if log.run != run:
+        if begun:
+            raise Lost
         count = log.first
     async for stored in _stored(log.run, log.first, log.body, count):
         yield stored
@@ -314,6 +318,15 @@ async def _stored(run: int, first: int, body: bytes, count: int) -> AsyncIterato
         if reached > count:
             yield entry.since(count) if entry.first < count else entry
     yield Entry(Kind.END, run, reached, 0, b"")
+
+
+def _give_up(wake: asyncio.Future[bool]) -> None:
+    if not wake.done():
+        wake.set_result(False)
+
+
+def _as_it_came(answer: Any, **_: Any) -> Any:
+    return answer
 
 
 def _has_log(result: Result) -> bool:

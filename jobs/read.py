@@ -44,13 +44,13 @@ class StoredRequest:
     webhook: OwnWebhook | None
 
 
-async def job(database: Database, tenant_id: int, job_id: UUID) -> JobView:
-    """One job with its response.
+async def job(database: Database, tenant_id: int, job_id: UUID, *, with_body: bool = True) -> JobView:
+    """One job with its response, if that is wanted.
 
     Raises:
         NotFound: this tenant has no such job.
     """
-    query = _view(RESULTS.c.body).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
+    query = (_view(RESULTS.c.body) if with_body else _view()).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
     async with database.engine.connect() as connection:
         row = (await connection.execute(query)).first()
     if row is None:
@@ -186,7 +186,7 @@ def _view(*more: Any) -> Select[Any]:
         .outerjoin(DETAILS, DETAILS.c.job_id == JOBS.c.id)
         .outerjoin(LINES, and_(LINES.c.job_id == JOBS.c.id, LINES.c.copy_of.is_(None)))
     )
-    columns = [column for column in JOBS.c if column.name not in ("flow_id", "timeout_s", "flags")]
+    columns = [column for column in JOBS.c if column.name not in ("flow_id", "timeout_s")]
     columns += [column for column in RESULTS.c if column.name not in ("job_id", "body")]
     columns += [column for column in DETAILS.c if column.name != "job_id"]
     columns += [LINES.c.batch_id, LINES.c.custom_id, REQUESTS.c.endpoint, REQUESTS.c.model]
@@ -205,6 +205,7 @@ def _job_view(row: Row[Any]) -> JobView:
         model=row.model or "",
         tier=Tier(row.tier),
         service_tier=row.service_tier,
+        flags=Flags(row.flags),
         attempts=row.attempts,
         created_at=row.created_at,
         started_at=row.started_at,

@@ -184,6 +184,7 @@ class JobView:
     model: str
     tier: Tier
     service_tier: str | None
+    flags: Flags
     attempts: int
     created_at: datetime
     started_at: datetime | None

@@ -14,7 +14,7 @@ ODD_FINISH: Final = re.compile(rb'"finish_reason":\s*"(?:abort|repetition)"')
 _FINISH: Final = {"abort": "length", "repetition": "stop"}
 """vLLM's finish reasons that OpenAI's clients do not know: text that was cut short, text that was ended on purpose."""
 _RESPONSES: Final = "/v1/responses"
-_ECHOING: Final = frozenset({"/v1/chat/completions"})
+ECHOING: Final = frozenset({"/v1/chat/completions"})
 """Where OpenAI's response names the service tier that was used, if the request named one."""
 _USED_TIER: Final = {"priority": "priority", "fast": "priority", "ultrafast": "priority", "flex": "flex"}
 
@@ -70,7 +70,7 @@ async def assemble(job: ClaimedJob, response: Response) -> Outcome:
 
 def _edited(job: ClaimedJob, body: bytes) -> bytes:
     """The body as OpenAI would have it. Most need no edit and stay the engine's own bytes, unparsed."""
-    echoes = job.service_tier is not None and job.endpoint in _ECHOING
+    echoes = job.service_tier is not None and job.endpoint in ECHOING
     odd = ODD_FINISH.search(body) is not None
     if not echoes and not odd and job.endpoint != _RESPONSES:
         return body

@@ -12,7 +12,7 @@ from jobs.records import ClaimedJob, Json, Outcome, StreamLog
 from jobs.states import Status
 from jobs.streams import END_OF_EVENT, Channel, Recorder
 from worker import error_body, usage
-from worker.assemble import LARGEST_BYTES, ODD_FINISH, TOO_LARGE, name_known_reasons, used_tier
+from worker.assemble import ECHOING, LARGEST_BYTES, ODD_FINISH, TOO_LARGE, name_known_reasons, used_tier
 from worker.fold import Folder
 from worker.lifecycle import Lifecycle
 
@@ -91,6 +91,8 @@ class Stream:
         if response is None:
             body = error_body.normalise(self._job.endpoint, 500, _LOST.encode())
             return Outcome(Status.FAILED, 500, body)
+        if self._job.service_tier is not None and self._job.endpoint in ECHOING:
+            response["service_tier"] = used_tier(self._job)
         return Outcome(Status.COMPLETED, 200, payload.write(response), usage.read(response.get("usage")))
 
     def close(self, outcome: Outcome) -> Outcome:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs.records import Json, Registration, Tier
+from jobs.records import Flags, Json, Registration, Tier
 from tests.worker.test_assemble import JOB
 from worker.dialect import Dialect
 
@@ -78,3 +78,14 @@ def test_a_service_tier_that_the_engine_does_not_know_is_replaced(asked: str, gi
     body = json.dumps({"service_tier": asked, "input": "hi"}).encode() + b" \n"
     job = replace(JOB, endpoint="/v1/responses", body=body, service_tier=asked)
     assert json.loads(dialect(BOTH, "/v1/responses").translate(job)[0])["service_tier"] == given
+
+
+def test_a_stream_is_asked_for_its_usage() -> None:
+    schema: Json = {"properties": {"stream_options": {}}}
+    streaming = replace(JOB, id=ID, flags=Flags.STREAMS, body=b'{"stream":true,"stream_options":{"other":1}}')
+    body, _ = dialect(schema).translate(streaming)
+    assert json.loads(body)["stream_options"] == {"include_usage": True}
+    assert dialect({}).translate(streaming)[0] == streaming.body
+    assert dialect(schema).translate(replace(streaming, flags=Flags.NONE))[0] == streaming.body
+    asking = replace(streaming, body=b'{"stream":true,"stream_options":{"include_usage":true}}')
+    assert dialect(schema).translate(asking)[0] == asking.body

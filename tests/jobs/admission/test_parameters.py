@@ -155,6 +155,12 @@ def test_what_cannot_be_had_is_refused_by_name(name: str, value: Any) -> None:
     assert caught.value.code == "unsupported_parameter"
 
 
+def test_what_has_no_events_does_not_stream() -> None:
+    with pytest.raises(BadRequest, match="/v1/embeddings") as caught:
+        check("stream", True, parameters.EMBEDDINGS, frozenset({"messages", "stream"}))
+    assert (caught.value.param, caught.value.code) == ("stream", "unsupported_parameter")
+
+
 @pytest.mark.parametrize(("name", "values"), [*IMPOSSIBLE.items(), *((name, DIALECT[name]) for name in DIALECT)])
 def test_a_value_that_asks_for_nothing_passes(name: str, values: tuple[Any, ...]) -> None:
     endpoint = next((endpoint for endpoint in KNOWN if name in KNOWN[endpoint]), CHAT)
