@@ -156,6 +156,19 @@ ENDPOINTS: dict[str, Json] = {
         "prompt",
         SAMPLING | {"prompt": TEXT_OR_TEXTS, "echo": OPTIONAL_BOOLEAN, "suffix": OPTIONAL_STRING},
     ),
+    "/v1/responses": _schema(
+        "ResponsesRequest",
+        "input",
+        SAMPLING
+        | {
+            "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+            "instructions": OPTIONAL_STRING,
+            "max_output_tokens": OPTIONAL_INTEGER,
+            "background": OPTIONAL_BOOLEAN,
+            "store": OPTIONAL_BOOLEAN,
+            "previous_response_id": OPTIONAL_STRING,
+        },
+    ),
     "/v1/embeddings": _schema(
         "EmbeddingRequest",
         "input",
@@ -172,7 +185,8 @@ def words(body: Json) -> int:
 
 def allowed(body: Json) -> int:
     """Completion tokens that a request allows, at most 16."""
-    return min(body.get("max_completion_tokens") or body.get("max_tokens") or 16, 16)
+    limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    return min(16, *(body.get(name) or 16 for name in limits))
 
 
 def _count(value: Any) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from jobs.records import Json, Registration
 from jobs.settings import Settings
-from tests.engines import streamed
+from tests.engines import responded, streamed
 from tests.engines.script import ENDPOINTS, Script, allowed, words
 from tests.journal import Event, Journal, read, starts
 from worker.asgi import Application, Headers, Receive, Scope, Send
@@ -177,6 +177,8 @@ class ScriptedEngine:
         if path == "/v1/completions":
             kind = {"id": f"cmpl-{identity}", "object": "text_completion"}
             return kind | head | {"choices": [choice | {"text": text}], "usage": usage}
+        if path == "/v1/responses":
+            return responded.response(body, model, text, prompt, tokens)
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
         data = [{"index": i, "object": "embedding", "embedding": _vector(text)} for i, text in enumerate(inputs)]
         usage = {"prompt_tokens": prompt, "total_tokens": prompt}

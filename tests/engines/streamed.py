@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 from jobs.records import Json
+from tests.engines import responded
 
 DONE = b"data: [DONE]\n\n"
 
@@ -15,6 +16,9 @@ def event(data: Json) -> bytes:
 
 def events(body: Json, response: Json) -> Iterator[bytes]:
     """All that is said of this response to the request `body`: the role, the words, the usage if asked for, the end."""
+    if response["object"] == "response":
+        yield from responded.events(response)
+        return
     [choice] = response["choices"]
     chats = "message" in choice
     head = {name: response[name] for name in ("id", "object", "created", "model")}
