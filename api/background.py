@@ -33,7 +33,9 @@ async def begin(parts: Parts, request: Request, job: NewJob) -> Response:
     """Accept a job whose client comes back for its response: answered with the response as it now is, or its events."""
     accepted = await parts.acceptor.accept(job)
     exchange.concerns(request, accepted.id)
-    stored = await responses.get(parts.database, job.tenant_id, accepted.id)
+    stored = responses.accepted(job)
+    if accepted.existed:
+        stored = await responses.get(parts.database, job.tenant_id, accepted.id)
     if Flags.STREAMS in stored.flags:
         return Events(parts, request, job.tenant_id, stored)
     return JsonResponse(response_objects.response(stored))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from jobs import ids, payload
 from jobs.admission.parameters import TIERS
-from jobs.records import ClaimedJob, Flags, Json, NewJob
+from jobs.records import ClaimedJob, Flags, Json
 
 _ECHOED: Final[Mapping[str, Any]] = {
     "instructions": None,
@@ -42,10 +42,9 @@ _REASONING: Final = {"effort": None, "summary": None}
 _TEXT: Final = {"format": {"type": "text"}}
 
 
-def of_job(job: NewJob | ClaimedJob) -> Json:
-    """The queued response of a job of `/v1/responses`."""
-    model = job.model if isinstance(job, NewJob) else ""  # the engine will name it
-    return begun(job.id, payload.decode(job.body), model, job.service_tier, job.flags, job.previous)
+def of_job(job: ClaimedJob) -> Json:
+    """The queued response of a claimed job of `/v1/responses`. Where its request names no model, the engine will."""
+    return begun(job.id, payload.decode(job.body), "", job.service_tier, job.flags, job.previous)
 
 
 def begun(

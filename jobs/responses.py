@@ -12,7 +12,7 @@ from uuid import UUID
 from jobs import ids, payload, read, response_items
 from jobs.database import Database
 from jobs.errors import BadRequest, Conflict, NotFound, TooLarge
-from jobs.records import Flags, Json
+from jobs.records import Flags, Json, NewJob
 from jobs.states import Status
 
 _PARAM: Final = "previous_response_id"
@@ -42,6 +42,23 @@ class Turn:
     id: UUID
     said: list[Any]
     answered: list[Any]
+
+
+def accepted(job: NewJob) -> StoredResponse:
+    """The response of a job that was accepted just now."""
+    return StoredResponse(
+        id=job.id,
+        status=Status.QUEUED,
+        flags=job.flags,
+        model=job.model,
+        request=job.body,
+        previous=job.previous,
+        service_tier=job.service_tier,
+        status_code=None,
+        body=None,
+        error_code=None,
+        error_message=None,
+    )
 
 
 async def get(database: Database, tenant_id: int, response_id: UUID) -> StoredResponse:
