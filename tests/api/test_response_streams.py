@@ -133,7 +133,7 @@ async def test_it_is_read_from_any_event_on_and_the_same_to_all(
     if forgotten:
         await writer._redis.flushall()
     for start in range(len(whole)):
-        query = {"stream": "true", **({"starting_after": start - 1} if start else {})}
+        query = {"stream": "true"} | ({"starting_after": str(start - 1)} if start else {})
         again = await socket.get(f"{RESPONSES}/{ids.response_id(job.id)}", params=query)
         assert [json.loads(line[6:]) for line in again.text.splitlines() if line.startswith("data:")] == whole[start:]
 

@@ -11,7 +11,7 @@ from jobs.records import Json
 def response(body: Json, model: str, text: str, prompt: int, tokens: int) -> Json:
     """The whole response to the request `body`."""
     name: str = body.get("request_id", "resp_none")
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
+    part: Json = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
     message = {"type": "message", "id": f"msg_{name}", "role": "assistant", "status": "completed", "content": [part]}
     inputs = {"cached_tokens": 0, "cache_write_tokens": 0}
     return {
