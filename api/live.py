@@ -115,6 +115,8 @@ class Live(Response):
                 self._began = True
                 await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             is_end = entry.kind is Kind.END
+            if is_end and waiter.now is not None and waiter.now.status is Status.CANCELLED:
+                return False
             if self._began and (entry.body or is_end):
                 await send({"type": "http.response.body", "body": entry.body, "more_body": not is_end})
             if is_end:

@@ -140,6 +140,11 @@ async def stored(database: Database, job: UUID) -> StreamLog | None:
     return StreamLog(rows[0].run, rows[0].first, bytes(rows[0].body)) if rows else None
 
 
+async def keep(database: Database, job: UUID, log: StreamLog) -> None:
+    """Store what a stream had said when its job was cancelled; a log that ended is stored with the result."""
+    await database.run("stream_keep", id=job, run=log.run, first=log.first, body=log.body)
+
+
 class Channel:
     """One run's way into the log: what is appended is published soon, its first event and its end at once.
 
