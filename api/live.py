@@ -1,7 +1,6 @@
 """The answer to a request that streams: events as the engine says them, or an ordinary response if it says none."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 from uuid import UUID
 
@@ -115,6 +114,8 @@ class Live(Response):
                 self._began = True
                 await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             is_end = entry.kind is Kind.END
+            if is_end and waiter.now is not None and waiter.now.status is Status.CANCELLED:
+                return False
             if self._began and (entry.body or is_end):
                 await send({"type": "http.response.body", "body": entry.body, "more_body": not is_end})
             if is_end:
@@ -123,7 +124,7 @@ class Live(Response):
 
     def _stop(self, tail: Tail) -> None:
         """The server stops: who has seen nothing yet may as well ask again."""
-        with suppress(RuntimeError):
+        if self._parts.stopping.is_set():
             asyncio.get_running_loop().call_later(_STOPPING_SECONDS if self._began else 0, tail.interrupt)
 
     async def _went_away(self, job_id: UUID, taken: int) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from jobs import cancel
+from jobs import cancel, streams
 from jobs.accept import Acceptor
 from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
@@ -51,7 +51,11 @@ class Parts:
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """End these jobs, tell their workers and whoever waits for them; the ones that this call ended."""
-        return self._tell(await cancel.cancel(self.database, job_ids))
+        ended = await cancel.cancel(self.database, job_ids)
+        for job_id in ended:  # before its worker hears of it and takes it back
+            if log := await self.readers.so_far(job_id):
+                await streams.keep(self.database, job_id, log)
+        return self._tell(ended)
 
     async def lose(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """Fail these jobs as `worker_lost`, and tell of it as above; the ones that this call ended."""

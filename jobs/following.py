@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from jobs import streams
 from jobs.database import Database
-from jobs.records import Result
-from jobs.streams import Entry, Kind, key, last_entries, read_entry
+from jobs.records import Result, StreamLog
+from jobs.streams import Entry, Kind, Recorder, key, last_entries, read_entry
 from jobs.wake import Waiter
 
 _BLOCK_MS: Final = 1000
@@ -147,6 +147,20 @@ class Readers:
         """The newest entry of a job's log; None if Redis has none, or is away."""
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             return (await last_entries(self._asking, [key(self.prefix, job)]))[0]
+        return None
+
+    async def so_far(self, job: UUID) -> StreamLog | None:
+        """What a job's last run has said until now; None if it has not, or Redis is away."""
+        if not self.connected:
+            return None
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            rows = await self._asking.xrange(key(self.prefix, job))
+            entries = [read_entry(number, next(iter(fields.items()))) for number, fields in rows]
+            said = Recorder()
+            for entry in entries:
+                said.add(entry.body)
+            if entries and entries[-1].count > entries[0].first:
+                return StreamLog(entries[-1].run, entries[0].first, said.body())
         return None
 
     def _client(self, socket_timeout: float | None) -> "Redis":

@@ -140,6 +140,11 @@ async def stored(database: Database, job: UUID) -> StreamLog | None:
     return StreamLog(rows[0].run, rows[0].first, bytes(rows[0].body)) if rows else None
 
 
+async def keep(database: Database, job: UUID, log: StreamLog) -> None:
+    """Store what a stream had said when its job was cancelled; a log that ended is stored with the result."""
+    await database.run("stream_keep", id=job, run=log.run, first=log.first, body=log.body)
+
+
 class Channel:
     """One run's way into the log: what is appended is published soon, its first event and its end at once.
 
@@ -188,7 +193,7 @@ class Channel:
         self._writer._hasten(self)
 
     def _forget(self) -> None:
-        self._waiting.clear()
+        self._waiting = []
         self._size = 0
 
     def _say(self) -> tuple[list[_Command], Callable[[list[Any]], bool]]:
@@ -196,7 +201,8 @@ class Channel:
 
         Redis refuses an entry that it has already, so all this may be said twice.
         """
-        name, waiting = self._name, len(self._waiting)
+        name, taken = self._name, self._waiting
+        waiting = len(taken)
         if self._closing is Kind.LOST:
             return _giving_up(name, self.run, self.count, self.tokens), lambda answers: True
         said: list[_Command] = []
@@ -211,7 +217,7 @@ class Channel:
         place = len(said)
         if waiting or self._closing:
             kind = self._closing or Kind.MORE
-            label, body = f"{kind}{self.tokens}", b"".join(self._waiting)
+            label, body = f"{kind}{self.tokens}", b"".join(taken)
             said.append(("XADD", name, "NOMKSTREAM", entry_id(kind, self.run, self.count), label, body))
         if self._closing:
             said.append(("EXPIRE", name, _AFTERWARDS_SECONDS))
@@ -221,8 +227,9 @@ class Channel:
                 self._begun = False
                 return False
             self._begun = True
-            self._size -= sum(map(len, self._waiting[:waiting]))
-            del self._waiting[:waiting]
+            if self._waiting is taken:
+                del taken[:waiting]
+                self._size = sum(map(len, taken))
             return True
 
         return said, heard
@@ -271,6 +278,7 @@ class Writer:
 
     def _hasten(self, channel: Channel) -> None:
         self._urgent[channel] = None
+        self._patient.pop(channel, None)
         self._hurry.set()
         self._depart()
 

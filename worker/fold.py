@@ -56,7 +56,7 @@ class _Choices:
         for name in self._HEAD:
             if data.get(name) is not None:
                 self._head[name] = data[name]
-        for choice in data["choices"]:
+        for choice in data.get("choices") or ():
             own = self._choices.setdefault(choice["index"], {"ids": [], "logprobs": []})
             for name in ("finish_reason", "stop_reason", "prompt_token_ids"):
                 if choice.get(name) is not None:
@@ -86,7 +86,7 @@ class _Chat(_Choices):
     _HEAD = (*_Choices._HEAD, "prompt_token_ids", "prompt_text")
 
     def _grow(self, own: Json, choice: Json) -> None:
-        for name, value in choice["delta"].items():
+        for name, value in (choice.get("delta") or {}).items():
             if name == "tool_calls":
                 for call in value or ():
                     _call(own.setdefault("calls", {}), call)
@@ -150,7 +150,7 @@ def _call(calls: dict[int, Json], delta: Json) -> None:
 
 class _Completion(_Choices):
     def _grow(self, own: Json, choice: Json) -> None:
-        own.setdefault("texts", []).append(choice["text"])
+        own.setdefault("texts", []).append(choice.get("text") or "")
 
     def _choice(self, index: int, own: Json) -> Json:
         logprobs: Json | None = None
@@ -196,7 +196,7 @@ class _Message:
         self._parts: dict[tuple[int, str], list[str]] = {}
 
     def add(self, data: Json) -> None:
-        match data["type"]:
+        match data.get("type"):
             case "message_start":
                 self._message = data["message"]
             case "content_block_start":
@@ -214,10 +214,11 @@ class _Message:
             return None
         for (index, name), parts in self._parts.items():
             text = "".join(parts)
+            block = self._blocks.setdefault(index, {"type": "text"})
             if name == "partial_json":
-                self._blocks[index]["input"] = json.loads(text or "{}")
+                block["input"] = json.loads(text or "{}")
             else:
-                self._blocks[index][name] = text
+                block[name] = text
         content = [_without_nulls(block) for _, block in sorted(self._blocks.items())]
         return _without_nulls({**self._message, "content": content or [{"type": "text", "text": ""}]})
 

@@ -67,7 +67,7 @@ class Stream:
         self._later = channel.first
         self._rest = b""
         self._size = 0
-        self._finished: bytes | None = None
+        self._finished: list[bytes] = []
         self._closing: bytes | None = None
         self._error: bytes | None = None
 
@@ -98,13 +98,12 @@ class Stream:
     def close(self, outcome: Outcome) -> Outcome:
         """Say the end, and add the log to the outcome. A failure of which nothing was said is no stream's."""
         if outcome.status is Status.FAILED:
-            if self._channel.count == self._channel.first and self._finished is None:
+            if self._channel.count == self._channel.first and not self._finished:
                 return outcome
             last = error_response.last_events(_error(outcome), self._job.endpoint, self._channel.count)
         else:
             last = [self._closing] if self._closing else []
-        if self._finished is not None:
-            self._say(self._finished, tokens=1)
+        self._say_finished()
         for event in last:
             self._say(event)
         self._channel.end()
@@ -131,22 +130,25 @@ class Stream:
             return
         if b"data:" not in event:  # a comment, to keep the connection alive
             return
-        if self._finished is not None:
-            held, self._finished = self._finished, None
-            if self._hides_usage and _NO_CHOICES in event and (fingerprint := _FINGERPRINT.search(event)):
-                held = _spliced(held, fingerprint[0])
-            self._say(held, tokens=1)
-        if ODD_FINISH.search(event):
+        finished = _FINISHED.search(event) is not None
+        if finished and ODD_FINISH.search(event):
             event = _with_known_reason(event)
         if self._size <= LARGEST_BYTES:
             self._folder.add(event)
         if self._hides_usage:
             if _NO_CHOICES in event:
-                return
-            if _FINISHED.search(event):
-                self._finished = event
+                fingerprint = _FINGERPRINT.search(event)
+                return self._say_finished(fingerprint[0] if fingerprint else b"")
+            if finished:
+                self._finished.append(event)
                 return
         self._say(event, tokens=int(event.startswith(form.token) and (not form.no_token or form.no_token not in event)))
+
+    def _say_finished(self, fingerprint: bytes = b"") -> None:
+        """The last event of each choice, which has the fingerprint where no usage comes behind it."""
+        finished, self._finished = self._finished, []
+        for event in finished:
+            self._say(_spliced(event, fingerprint), tokens=1)
 
     def _say(self, event: bytes, tokens: int = 0) -> None:
         if self._tier and event.startswith(self._form.token):

@@ -179,3 +179,20 @@ async def test_a_running_stream_shows_its_tokens_so_far(sockets: Client, voice: 
     await until(shows_two)
     await voice.end()
     assert await shown() is None
+
+
+async def test_a_cancelled_stream_keeps_what_it_had_said(
+    sockets: Client, voice: Voice, job: str, redis_url: str
+) -> None:
+    reading = Reading(sockets, job)
+    await voice.begin()
+    voice.say(said("a"), said("b"))
+    await reading.has_read(numbered(said("a"), said("b")))
+    await sockets.post(f"/v1/jobs/{job}/cancel")
+    voice.give_up()
+    whole = await reading.task
+    assert whole.startswith(status(job, "queued") + status(job, "in_progress") + numbered(said("a"), said("b")))
+    assert last_status(whole)[0] == "event: job.cancelled"
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    assert await Reading(sockets, job).task == whole
