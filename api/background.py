@@ -98,11 +98,14 @@ class Events(Response):
                 continue
             if entry.kind is Kind.BEGIN and 0 < self._start <= entry.count:
                 raise Lost
+            is_end = entry.kind is Kind.END
+            if is_end and waiter.now is not None and waiter.now.status is Status.CANCELLED:
+                return False  # it said its end when it had been ended already
             if entry.count > self._reached:
                 body = (entry.since(self._reached) if entry.first < self._reached else entry).body
                 self._reached = entry.count
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            if entry.kind is Kind.END:
+            if is_end:
                 return True
         return False
 

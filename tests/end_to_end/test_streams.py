@@ -37,7 +37,6 @@ CASES: dict[str, tuple[str, Json]] = {
     "two chats": (CHAT, GREEDY | {"messages": HELLO, "n": 2, "temperature": 1, "seed": 3}),
     "completions": ("/v1/completions", GREEDY | {"prompt": ["once upon", "a time"], "logprobs": 1, "echo": True}),
     "messages": ("/v1/messages", {"model": TINY, "temperature": 0, "max_tokens": 8, "messages": HELLO}),
-    "responses": ("/v1/responses", {"model": TINY, "temperature": 0, "max_output_tokens": 8, "input": "hello"}),
 }
 ANEW = ("id", "created", "created_at", "completed_at", "item_id", "signature", "response_id")
 
@@ -124,14 +123,6 @@ def test_completions_by_openais_sdk(sdk: OpenAI) -> None:
     text = "".join(chunk.choices[0].text for chunk in stream)
     plain = sdk.completions.create(model=TINY, prompt="once upon", max_tokens=6, temperature=0)
     assert text == plain.choices[0].text
-
-
-def test_responses_by_openais_sdk(sdk: OpenAI) -> None:
-    stream = sdk.responses.create(model=TINY, input="hello", max_output_tokens=6, stream=True, temperature=0)
-    heard = list(stream)
-    assert heard[0].type == "response.created"
-    assert [event.sequence_number for event in heard] == list(range(len(heard)))
-    assert heard[-1].type == "response.completed"
 
 
 def test_an_error_before_the_first_token_is_the_sdks_own(sdk: OpenAI) -> None:
