@@ -13,7 +13,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from jobs import streams
+from jobs import read, streams
 from jobs.database import Database
 from jobs.records import Result, StreamLog
 from jobs.streams import Entry, Kind, Recorder, key, last_entries, read_entry
@@ -289,6 +289,8 @@ async def follow(
             break
         if entry.kind is Kind.LOST or entry.run != run:
             if begun:
+                if await read.results(database, [tail.job]):
+                    break  # it was given up because it had ended
                 raise Lost
             if entry.kind is Kind.LOST:
                 run = 0

@@ -38,6 +38,7 @@ CASES: dict[str, tuple[str, Json]] = {
     "completions": ("/v1/completions", GREEDY | {"prompt": ["once upon", "a time"], "logprobs": 1, "echo": True}),
     "messages": ("/v1/messages", {"model": TINY, "temperature": 0, "max_tokens": 8, "messages": HELLO}),
 }
+COLD = {"temperature": 0}
 ANEW = ("id", "created", "created_at", "completed_at", "item_id", "signature", "response_id")
 
 
@@ -96,9 +97,15 @@ def test_a_refusal_is_an_ordinary_response(http: httpx.Client) -> None:
 
 
 @pytest.fixture
-def strict(stack: Stack, sdk: OpenAI) -> OpenAI:
+def strict(stack: Stack) -> OpenAI:
     """OpenAI's SDK, which validates every chunk."""
-    return sdk.copy(_strict_response_validation=True)
+    return OpenAI(
+        base_url=stack.base_url,
+        api_key=stack.deployment.key,
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+        _strict_response_validation=True,
+    )
 
 
 def test_a_chat_by_openais_sdk(strict: OpenAI) -> None:
@@ -166,12 +173,12 @@ def claude(stack: Stack) -> anthropic.Anthropic:
 
 
 def test_a_message_by_anthropics_sdk(claude: anthropic.Anthropic) -> None:
-    with claude.messages.stream(model=TINY, max_tokens=6, messages=HELLO, temperature=0) as stream:
+    with claude.messages.stream(model=TINY, max_tokens=6, messages=HELLO, extra_body=COLD) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert final.content[0].type == "text" and final.content[0].text == text
     assert final.usage.output_tokens <= 6
-    plain = claude.messages.create(model=TINY, max_tokens=6, messages=HELLO, temperature=0)
+    plain = claude.messages.create(model=TINY, max_tokens=6, messages=HELLO, extra_body=COLD)
     assert plain.content[0].type == "text" and plain.content[0].text == text
 
 
