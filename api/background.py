@@ -11,10 +11,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from api import answers, exchange, response_objects
-from api.live import HEADERS
+from api.live import HEADERS, STORING_SECONDS
 from api.parts import Parts
 from api.payload import JsonResponse
 from jobs import error_response, response_events, responses
+from jobs.admission.parameters import RESPONSES
 from jobs.errors import LonghaulError, NotFound, Unavailable, UpstreamLost
 from jobs.following import Interrupted, Lost, Tail, follow
 from jobs.records import Flags, NewJob
@@ -99,6 +100,8 @@ class Events(Response):
             if entry.kind is Kind.BEGIN and 0 < self._start <= entry.count:
                 raise Lost
             is_end = entry.kind is Kind.END
+            if is_end:
+                await waiter.result(STORING_SECONDS)
             if is_end and waiter.now is not None and waiter.now.status is Status.CANCELLED:
                 return False  # it said its end when it had been ended already
             if entry.count > self._reached:
@@ -131,4 +134,4 @@ class Events(Response):
     def _error(self, error: LonghaulError) -> bytes:
         """With the number of the event before: it is no event of the response, and who reads on must miss none."""
         fields = error_response.fields(error)
-        return b"".join(error_response.last_events(fields, "/v1/responses", self._reached - 1))
+        return b"".join(error_response.last_events(fields, RESPONSES, self._reached - 1))

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api import answers, exchange
 from api.parts import Parts
 from jobs import error_response, repeats
+from jobs.admission.parameters import RESPONSES
 from jobs.errors import LonghaulError, Unavailable, UpstreamLost
 from jobs.following import Interrupted, Lost, Tail, follow
 from jobs.records import NewJob
@@ -25,6 +26,8 @@ HEADERS: Final = (
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
+STORING_SECONDS: Final = 5
+"""How long the last event of a response waits until it is stored: who has it may retrieve or continue it."""
 _STOPPING_SECONDS: Final = 15
 """How long a stream that has begun may go on when its server was asked to stop, which then waits for 20 s."""
 
@@ -114,6 +117,8 @@ class Live(Response):
                 self._began = True
                 await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
             is_end = entry.kind is Kind.END
+            if is_end and self._job.endpoint == RESPONSES:
+                await waiter.result(STORING_SECONDS)
             if is_end and waiter.now is not None and waiter.now.status is Status.CANCELLED:
                 return False
             if self._began and (entry.body or is_end):
