@@ -17,7 +17,7 @@ from api.payload import JsonResponse
 from api.prefer import Preference
 from jobs import cancel, ids, read, repeats
 from jobs.errors import Conflict, LonghaulError, NotFound, Unavailable, UpstreamLost
-from jobs.records import Json, NewJob, Result
+from jobs.records import Flags, JobView, Json, NewJob, Result
 from jobs.states import Status
 
 T = TypeVar("T")
@@ -54,7 +54,7 @@ class Repeat:
 async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, T]) -> T | Interruption:
     """What comes first: the result, the end of its time, the client's disconnect, or this process's stop."""
     ended = asyncio.ensure_future(result)
-    gone = asyncio.ensure_future(_disconnected(request))
+    gone = asyncio.ensure_future(disconnected(request))
     stopping = asyncio.ensure_future(parts.stopping.wait())
     try:
         await asyncio.wait((ended, gone, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -116,25 +116,38 @@ async def job_object(parts: Parts, tenant_id: int, job_id: UUID) -> Json:
     """
     view = await read.job(parts.database, tenant_id, job_id)
     position = await read.position(parts.database, job_id) if view.status is Status.QUEUED else None
-    return objects.job(view, None if position is None else objects.place(position))
+    return objects.job(view, None if position is None else objects.place(position), tokens=await _tokens(parts, view))
+
+
+async def _tokens(parts: Parts, view: JobView) -> int | None:
+    """How far a running stream is, as far as Redis knows."""
+    if view.status is not Status.IN_PROGRESS or not view.flags & Flags.STREAMS:
+        return None
+    last = await parts.readers.last(view.id)
+    return None if last is None else last.tokens
 
 
 def response(request: Request, result: Result, headers: Mapping[str, str] | None = None) -> Response:
     """The engine's response as it was stored, or the error of a job that ended without one."""
     if result.status_code is not None:
         return Response(result.body, result.status_code, headers, "application/json")
-    status, error = _lost(result)
+    status, error = lost(result)
     return envelope.response(request, error, status, {**_NO_RETRY, **(headers or {})})
+
+
+async def attached(parts: Parts, job: NewJob, repeat: Repeat) -> UUID | None:
+    """The job that this request repeats, if it is a repeat and finds one."""
+    if repeat.count and job.repeat_hash and job.key is None:  # a key finds its job by itself
+        return await repeats.attach(parts.database, job.tenant_id, job.repeat_hash, repeat.count)
+    return None
 
 
 async def _respond(parts: Parts, request: Request, job: NewJob, repeat: Repeat) -> Response:
     """The response itself, once the job is done. A repeat finds its job; a client that goes away cancels its own."""
-    attached = None
-    if repeat.count and job.repeat_hash and job.key is None:  # a key finds its job by itself
-        attached = await repeats.attach(parts.database, job.tenant_id, job.repeat_hash, repeat.count)
-    if attached is not None:
-        job_id, taken = attached, repeat.count or 0
-        ending = await until(parts, request, parts.waiters.wait(attached, None))
+    found = await attached(parts, job, repeat)
+    if found is not None:
+        job_id, taken = found, repeat.count or 0
+        ending = await until(parts, request, parts.waiters.wait(found, None))
     else:
         taken = 0
         with parts.waiters.register(job.id) as waiter:
@@ -148,33 +161,34 @@ async def _respond(parts: Parts, request: Request, job: NewJob, repeat: Repeat) 
     if isinstance(ending, Result):
         return response(request, ending)
     if ending is Interruption.STOPPING:
-        return await _stopped(parts, request, job_id, taken)
+        return await stopped(parts, request, job_id, taken)
     if repeat.count is not None:
         await repeats.abandon(parts.database, job_id, taken)
     elif await repeats.end(parts.database, job_id, taken):
-        await _end(parts, job, job_id)
+        await end(parts, job, job_id)
     raise ClientDisconnect
 
 
-async def _end(parts: Parts, job: NewJob, job_id: UUID) -> None:
+async def end(parts: Parts, job: NewJob, job_id: UUID) -> None:
     """The client went away and is none that comes back; its idempotency key may be used again."""
     if await parts.cancel([job_id]) and job.key is not None:
         await cancel.free_key(parts.database, job.tenant_id, job.key.key, job_id)
 
 
-async def _stopped(parts: Parts, request: Request, job_id: UUID, taken: int) -> Response:
+async def stopped(parts: Parts, request: Request, job_id: UUID, taken: int) -> Response:
     """This process stops, which is no disconnect: the job goes on for a grace, and the repeat finds it."""
     await repeats.abandon(parts.database, job_id, taken)
     message = f"This server is restarting. Your request goes on as {ids.job_id(job_id)}: send it again to wait for it."
     return envelope.response(request, Unavailable(message), headers={"x-should-retry": "true"})
 
 
-async def _disconnected(request: Request) -> None:
+async def disconnected(request: Request) -> None:
+    """Return when the client has gone away."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
-def _lost(result: Result) -> tuple[int, LonghaulError]:
+def lost(result: Result) -> tuple[int, LonghaulError]:
     """The status and error of a job that ended without a response."""
     code, message = result.error_code, result.error_message
     if result.status is Status.EXPIRED:

@@ -55,6 +55,7 @@ def new_job(job: NewJob, at: Place | None) -> Json:
         "batch_id": None,
         "custom_id": None,
         "metadata": job.metadata,
+        "tokens_so_far": None,
         "usage": None,
         "retry_of": None if job.retry_of is None else ids.job_id(job.retry_of),
         "response": None,
@@ -62,8 +63,8 @@ def new_job(job: NewJob, at: Place | None) -> Json:
     }
 
 
-def job(view: JobView, at: Place | None = None, with_body: bool = True) -> Json:
-    """The job object. In lists the response is there without its body."""
+def job(view: JobView, at: Place | None = None, with_body: bool = True, tokens: int | None = None) -> Json:
+    """The job object, in lists without the response's body. `tokens` are those of a running stream so far."""
     return {
         "id": ids.job_id(view.id),
         "object": "job",
@@ -80,11 +81,20 @@ def job(view: JobView, at: Place | None = None, with_body: bool = True) -> Json:
         "batch_id": None if view.batch_id is None else f"batch_{view.batch_id.hex}",
         "custom_id": view.custom_id,
         "metadata": view.metadata,
-        "usage": None if view.usage is None or view.status_code is None else usage_object(view.usage),
+        "tokens_so_far": tokens,
+        "usage": _usage(view),
         "retry_of": None if view.retry_of is None else ids.job_id(view.retry_of),
         "response": _response(view, with_body),
         "error": _error(view),
     }
+
+
+def status(view: JobView, status: Status) -> Json:
+    """What an event says of a job that is or was in this status: the same whenever it is said."""
+    shown: Json = {"id": ids.job_id(view.id), "object": "job.status", "status": status}
+    if status.terminal:
+        shown |= {"finished_at": unix(view.finished_at), "usage": _usage(view), "error": _error(view)}
+    return shown
 
 
 def models(model: Model) -> Iterator[Json]:
@@ -107,6 +117,10 @@ def _model(model: Model, name: str, root: str, parent: str | None) -> Json:
         "workers": model.workers,
         "endpoints": sorted(model.endpoints),
     }
+
+
+def _usage(view: JobView) -> Json | None:
+    return None if view.usage is None or view.status_code is None else usage_object(view.usage)
 
 
 def _response(view: JobView, with_body: bool) -> Json | None:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from starlette.requests import Request
 
-from jobs import cancel
+from jobs import cancel, streams
 from jobs.accept import Acceptor
 from jobs.admission.admit import Admission
 from jobs.backlog import Backlog
@@ -16,6 +16,7 @@ from jobs.blobs import Blobs
 from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE
 from jobs.catalog import Catalog
 from jobs.database import Database
+from jobs.following import Readers
 from jobs.keys import Keyring
 from jobs.secrets import Vault
 from jobs.settings import Settings
@@ -42,6 +43,7 @@ class Parts:
     backlog: Backlog
     announcer: Announcer
     waiters: Waiters
+    readers: Readers
     blobs: Blobs
     wake_control: Callable[[], None]
     deliver: Callable[[], None]
@@ -50,6 +52,16 @@ class Parts:
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """End these jobs, tell their workers and whoever waits for them; the ones that this call ended."""
         ended = await cancel.cancel(self.database, job_ids)
+        for job_id in ended:  # before its worker hears of it and takes it back
+            if log := await self.readers.so_far(job_id):
+                await streams.keep(self.database, job_id, log)
+        return self._tell(ended)
+
+    async def lose(self, job_ids: Sequence[UUID]) -> list[UUID]:
+        """Fail these jobs as `worker_lost`, and tell of it as above; the ones that this call ended."""
+        return self._tell(await cancel.lose(self.database, job_ids))
+
+    def _tell(self, ended: list[UUID]) -> list[UUID]:
         self.announcer.abort(ended)
         self.announcer.announce(ended)
         if ended:
@@ -79,6 +91,9 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
         waiters = Waiters(settings.redis_url, settings.redis_prefix, database)
         await waiters.start()
         stack.push_async_callback(waiters.stop)
+        readers = Readers(settings.redis_url, settings.redis_prefix)
+        await readers.start()
+        stack.push_async_callback(readers.stop)
 
         def publish(model_id: int, count: int) -> None:
             for model in catalog.models():
@@ -96,6 +111,7 @@ async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[P
             backlog=Backlog(database),
             announcer=announcer,
             waiters=waiters,
+            readers=readers,
             blobs=Blobs(settings.blob_store),
             wake_control=lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
             deliver=lambda: publisher.publish(DELIVER_QUEUE, 1, 1),

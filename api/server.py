@@ -53,6 +53,7 @@ class Server(uvicorn.Server):
             port=port,
             loop="uvloop",
             http="httptools",
+            ws="none",  # so that who asks for a WebSocket gets an answer that says why not
             log_config=None,
             access_log=False,
             server_header=False,

@@ -25,6 +25,7 @@ from jobs.errors import Unavailable
 from jobs.loop import LoopThread
 from jobs.secrets import Vault
 from jobs.settings import Settings
+from jobs.streams import Writer
 from jobs.tickets import Publisher
 from jobs.wake import Announcer
 
@@ -56,13 +57,14 @@ class Control:
         settings = self._settings
         self._publisher.start()
         announcer = Announcer(self._redis_url, settings.redis_prefix)
+        writer = Writer(self._redis_url, settings.redis_prefix)
         # A chore has a connection for its lock and one to work on.
         database = Database(self._database_url, pool_size=max(settings.pool_size, 2 * _MOST_CHORES))
         catalog = Catalog(database)
         try:
             async with Egress(settings.webhook_reach, settings.webhook_proxy_url) as egress:
                 courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter)
-                timetable = Timetable(database, self._chores(database, catalog, announcer, courier))
+                timetable = Timetable(database, self._chores(database, catalog, announcer, writer, courier))
                 self._timetable, self._courier = timetable, courier
                 async with asyncio.TaskGroup() as group:
                     group.create_task(timetable.keep())
@@ -70,6 +72,7 @@ class Control:
         finally:
             self._timetable = self._courier = None
             await announcer.close()
+            await writer.close()
             await asyncio.to_thread(self._publisher.stop)
             await database.close()
 
@@ -83,7 +86,9 @@ class Control:
         if self._courier:
             self._courier.wake()
 
-    def _chores(self, database: Database, catalog: Catalog, announcer: Announcer, courier: Courier) -> list[Chore]:
+    def _chores(
+        self, database: Database, catalog: Catalog, announcer: Announcer, writer: Writer, courier: Courier
+    ) -> list[Chore]:
         seconds, lease_seconds = self._settings.chore_seconds, self._settings.lease_seconds
         soon = min(seconds, lease_seconds / 4)
         abort = announcer.abort
@@ -109,7 +114,7 @@ class Control:
         async def rescues() -> int:
             with contextlib.suppress(Unavailable):
                 await catalog.current()
-            return await rescue.run(database, watch, lease_seconds, announce, publish)
+            return await rescue.run(database, watch, lease_seconds, announce, publish, writer.lose)
 
         return [
             Chore("reconcile", seconds, tops_up),

@@ -65,7 +65,7 @@ async def _drop_days(database: Database, first_kept: datetime) -> None:
             lower, upper = ids.floor(day.timestamp()), ids.floor((day + _DAY).timestamp())
             if await database.run("unfinished_between", lower=lower, upper=upper):
                 continue
-            await _define(database, [f"DROP TABLE IF EXISTS requests_{row.day}, results_{row.day}"])
+            await _define(database, [f"DROP TABLE IF EXISTS {table}_{row.day}" for table in migrate.BODIES])
             _log.info("a day's bodies were dropped", day=row.day)
 
 

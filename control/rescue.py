@@ -48,11 +48,12 @@ async def run(
     lease_seconds: float,
     announce: Callable[[Sequence[UUID]], None],
     publish: Callable[[int, int], None],
+    lose: Callable[[Sequence[tuple[UUID, int]]], None],
 ) -> int:
     """Requeue what lost workers held, each job with the loss counted; how many jobs were taken from them.
 
-    `announce` hears of the jobs that ended as `worker_lost`, `publish(model id, jobs)` of those that wait again. To be
-    run at least twice in half a lease.
+    `announce` hears of the jobs that ended as `worker_lost`, `publish(model id, jobs)` of those that wait again, `lose`
+    of the runs that were streams. To be run at least twice in half a lease.
     """
     try:
         [now] = await database.run("clock")
@@ -68,6 +69,7 @@ async def run(
         metrics.ORPHANS.labels("requeued").inc(orphaned.requeued)
         metrics.ORPHANS.labels("failed").inc(len(orphaned.failed))
         _log.warning("a worker is lost", worker_id=str(worker), requeued=orphaned.requeued, failed=len(orphaned.failed))
+        lose(orphaned.streams)
         announce(orphaned.failed)
         if orphaned.model_id is not None and orphaned.requeued:
             publish(orphaned.model_id, orphaned.requeued)

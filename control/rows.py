@@ -36,7 +36,7 @@ _COLUMNS: Final[dict[str, dict[str, str]]] = {
         "place": "bytea",
         "expires_at": "timestamptz",
     },
-    "requests": {"job_id": "uuid", "endpoint": "text", "model": "text", "body": "bytea"},
+    "requests": {"job_id": "uuid", "endpoint": "text", "model": "text", "body": "bytea", "previous_id": "uuid"},
     "results": {"job_id": "uuid", "status_code": "int2", "body": "bytea"},
     "details": {"job_id": "uuid", "metadata": "jsonb", "service_tier": "text"},
 }
@@ -58,7 +58,7 @@ class Rows:
         expires = job.expires_seconds and datetime.now(UTC) + timedelta(seconds=job.expires_seconds)
         add["lines"].append((batch, line, custom_id, job.id, None, Status.QUEUED.value, None))
         add["jobs"].append((job.id, flow, job.tenant_id, job.cost, tier, job.timeout_seconds, flags, place, expires))
-        add["requests"].append((job.id, job.endpoint, job.model, job.body))
+        add["requests"].append((job.id, job.endpoint, job.model, job.body, job.previous))
         if job.metadata is not None or job.service_tier is not None:
             metadata = None if job.metadata is None else Jsonb(job.metadata)
             add["details"].append((job.id, metadata, job.service_tier))
@@ -74,7 +74,7 @@ class Rows:
         identity, status = ids.new(), status_of(error)
         answer = payload.write(body_of(error, batch.endpoint, status))
         self._rows["lines"].append((batch.id, line, custom_id, identity, None, Status.FAILED.value, ended))
-        self._rows["requests"].append((identity, batch.endpoint, model, body))
+        self._rows["requests"].append((identity, batch.endpoint, model, body, None))
         self._rows["results"].append((identity, status, answer))
 
     def clear(self) -> None:

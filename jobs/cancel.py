@@ -11,6 +11,11 @@ async def cancel(database: Database, ids: Sequence[UUID]) -> list[UUID]:
     return await _end(database, "cancel", ids)
 
 
+async def lose(database: Database, ids: Sequence[UUID]) -> list[UUID]:
+    """Fail these as `worker_lost` wherever they are; the ones that this call ended. Their worker has to be told."""
+    return await _end(database, "lose", ids)
+
+
 async def expire(database: Database) -> list[UUID]:
     """End the queued jobs whose time ran out, a thousand at most; the ones that this call ended."""
     return await _end(database, "expire", [row.id for row in await database.run("expire_due")])

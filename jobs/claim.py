@@ -79,6 +79,7 @@ async def _claim(database: Database, name: str, **parameters: Any) -> list[Claim
             body=bytes(row.body),
             service_tier=row.service_tier,
             waited=row.waited,
+            previous=row.previous_id,
         )
         for row in taken
     ]

@@ -7,6 +7,7 @@ INFERENCE: Final = frozenset(
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/messages",
         "/v1/messages/count_tokens",
         "/v1/embeddings",
@@ -22,6 +23,9 @@ INFERENCE: Final = frozenset(
     }
 )
 """Inference only: vLLM's app also carries its administration, which no tenant reaches."""
+
+STREAMING: Final = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"})
+"""Where a request with `stream` is answered event by event."""
 
 MULTIPART: Final = frozenset({"/v1/audio/transcriptions", "/v1/audio/translations"})
 """Known, and refused by name: their bodies are no JSON."""

@@ -16,6 +16,7 @@ from jobs.errors import (
     UpstreamLost,
     WrongContentType,
 )
+from jobs.payload import write
 from jobs.records import Json
 
 _STATUS: Final[Mapping[type[LonghaulError], int]] = {
@@ -31,6 +32,7 @@ _STATUS: Final[Mapping[type[LonghaulError], int]] = {
     UpstreamLost: 500,
 }
 _ANTHROPIC: Final = "/v1/messages"
+_RESPONSES: Final = "/v1/responses"
 _ANTHROPIC_TYPES: Final = {
     401: "authentication_error",
     404: "not_found_error",
@@ -48,6 +50,19 @@ def status_of(error: LonghaulError) -> int:
 def fields(error: LonghaulError) -> Json:
     """What stands inside `error` on the wire."""
     return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def last_events(error: Json, path: str, number: int) -> list[bytes]:
+    """The events that end a stream which cannot go on: `error` is what would stand inside an envelope, `number` that of
+    the next event. In vLLM's form for chunks, Anthropic's for messages, OpenAI's for responses."""
+    if path.startswith(_ANTHROPIC):
+        kind = error["type"] if error["type"] != "server_error" else "api_error"
+        content: Json = {"type": "error", "error": {"type": kind, "message": error["message"]}}
+        return [b"event: error\ndata: %s\n\n" % write(content)]
+    if path == _RESPONSES:
+        content = {"type": "error", **{name: error[name] for name in ("code", "message", "param")}}
+        return [b"event: error\ndata: %s\n\n" % write(content | {"sequence_number": number})]
+    return [b"data: %s\n\n" % write({"error": error}), b"data: [DONE]\n\n"]
 
 
 def body_of(error: LonghaulError, path: str, status: int) -> Json:

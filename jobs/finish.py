@@ -40,7 +40,7 @@ class Finisher:
         self._announce = announce
         self._deliver = deliver
         self._group: GroupCommit[Ending, bool] = GroupCommit(
-            self._flush, limit=_COMPANY, size_of=lambda ending: len(ending[1].body or b""), load=_LOAD_BYTES
+            self._flush, limit=_COMPANY, size_of=_size, load=_LOAD_BYTES
         )
 
     async def finish(self, job: ClaimedJob, outcome: Outcome, patience: float = 0) -> bool:
@@ -113,11 +113,27 @@ def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
         "output": [outcome.usage.output for outcome in outcomes],
         "reasoning": [outcome.usage.reasoning for outcome in outcomes],
         "incomplete": [_is_incomplete(job, outcome) for job, outcome in endings],
+        **_logs(endings),
     }
 
 
 def _result(job: UUID, outcome: Outcome) -> Result:
     return Result(job, outcome.status, outcome.status_code, outcome.body, outcome.error_code, outcome.error_message)
+
+
+def _logs(endings: Sequence[Ending]) -> dict[str, list[object]]:
+    logs = [(job.id, outcome.log) for job, outcome in endings if outcome.log is not None]
+    return {
+        "logged": [job_id for job_id, _ in logs],
+        "log_runs": [log.run for _, log in logs],
+        "log_firsts": [log.first for _, log in logs],
+        "log_bodies": [log.body for _, log in logs],
+    }
+
+
+def _size(ending: Ending) -> int:
+    _, outcome = ending
+    return len(outcome.body or b"") + (len(outcome.log.body) if outcome.log else 0)
 
 
 def _is_incomplete(job: ClaimedJob, outcome: Outcome) -> bool:

@@ -47,6 +47,11 @@ def job_id(value: UUID) -> str:
     return f"job_{value.hex}"
 
 
+def response_id(value: UUID) -> str:
+    """The public spelling of the id of a job's response: `resp_` and 32 hex digits."""
+    return f"resp_{value.hex}"
+
+
 def file_id(value: UUID) -> str:
     """The public spelling of a file's id: `file-` and 32 hex digits."""
     return f"file-{value.hex}"
@@ -84,6 +89,15 @@ def parse_job_id(text: str) -> UUID:
         NotFound: it is no job id, so no such job exists.
     """
     return parse("job_", text, f"No job found with id '{text}'.")
+
+
+def parse_response_id(text: str) -> UUID:
+    """The UUID in a public response id.
+
+    Raises:
+        NotFound: it is no response id, so no such response exists.
+    """
+    return parse("resp_", text, f"Response with id '{text}' not found.")
 
 
 def parse(prefix: str, text: str, missing: str) -> UUID:

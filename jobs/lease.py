@@ -1,7 +1,7 @@
 """A worker holds its jobs while its lease is renewed; else they go back, counted; what it hands back is refunded."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from jobs.database import Database, fetch
@@ -10,11 +10,13 @@ from jobs.records import Tier
 
 @dataclass(frozen=True, slots=True)
 class Orphaned:
-    """What became of a lost worker's jobs: how many wait again for which model, and which ended as `worker_lost`."""
+    """What became of a lost worker's jobs: how many wait again for which model, which ended as `worker_lost`, and the
+    runs (job, lease token) that were streams."""
 
     model_id: int | None
     requeued: int
     failed: list[UUID]
+    streams: list[tuple[UUID, int]] = field(default_factory=list)
 
 
 async def renew(
@@ -74,7 +76,8 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
         locked = await fetch(connection, "orphan_lock", ids=job_ids)
         taken = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
     failed = [row.id for row in taken if row.flags is not None]
-    return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed)
+    streams = [(row.id, row.lease_token) for row in orphans if row.streams]
+    return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed, streams)
 
 
 async def expired(database: Database, lease_seconds: float, *, watched: bool = True) -> list[UUID]:

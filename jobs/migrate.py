@@ -12,6 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from jobs import ids
 
 DAYS_AHEAD = 14
+BODIES = ("requests", "results", "streams")
+"""The insert-only tables that have a partition a day."""
 _LOCK = 0x10_4A_01
 """The advisory lock under which one process migrates while the others wait."""
 _log = structlog.get_logger()
@@ -39,7 +41,7 @@ def upgrade(url: str) -> None:
 
 
 def make_partitions(connection: Connection, now: datetime) -> None:
-    """Create the daily partitions of `requests` and `results` from yesterday to `DAYS_AHEAD` days from now.
+    """Create the daily partitions of `BODIES` from yesterday to `DAYS_AHEAD` days from now.
 
     A day whose rows already lie in a default partition stays there.
     """
@@ -64,5 +66,5 @@ def partitions(day: datetime) -> list[str]:
     return [
         f"CREATE TABLE IF NOT EXISTS {table}_{day:%Y%m%d} PARTITION OF {table} "
         f"FOR VALUES FROM ('{lower}') TO ('{upper}')"
-        for table in ("requests", "results")
+        for table in BODIES
     ]

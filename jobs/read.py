@@ -39,16 +39,18 @@ class StoredRequest:
     metadata: dict[str, str] | None
     timeout_seconds: int
     status: Status
+    flags: Flags
+    previous: UUID | None
     webhook: OwnWebhook | None
 
 
-async def job(database: Database, tenant_id: int, job_id: UUID) -> JobView:
-    """One job with its response.
+async def job(database: Database, tenant_id: int, job_id: UUID, *, with_body: bool = True) -> JobView:
+    """One job with its response, if that is wanted.
 
     Raises:
         NotFound: this tenant has no such job.
     """
-    query = _view(RESULTS.c.body).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
+    query = (_view(RESULTS.c.body) if with_body else _view()).where(JOBS.c.id == job_id, JOBS.c.tenant_id == tenant_id)
     async with database.engine.connect() as connection:
         row = (await connection.execute(query)).first()
     if row is None:
@@ -125,11 +127,13 @@ async def request(database: Database, tenant_id: int, job_id: UUID) -> StoredReq
     query = (
         select(
             JOBS.c.status,
+            JOBS.c.flags,
             JOBS.c.tier,
             JOBS.c.timeout_s,
             REQUESTS.c.endpoint,
             REQUESTS.c.model,
             REQUESTS.c.body,
+            REQUESTS.c.previous_id,
             DETAILS.c.metadata,
             DETAILS.c.service_tier,
         )
@@ -151,6 +155,8 @@ async def request(database: Database, tenant_id: int, job_id: UUID) -> StoredReq
         metadata=row.metadata,
         timeout_seconds=row.timeout_s,
         status=row.status,
+        flags=Flags(row.flags),
+        previous=row.previous_id,
         webhook=await webhooks.own(database, job_id),
     )
 
@@ -199,6 +205,7 @@ def _job_view(row: Row[Any]) -> JobView:
         model=row.model or "",
         tier=Tier(row.tier),
         service_tier=row.service_tier,
+        flags=Flags(row.flags),
         attempts=row.attempts,
         created_at=row.created_at,
         started_at=row.started_at,

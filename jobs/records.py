@@ -29,13 +29,16 @@ class Flags(IntFlag):
     LINES = 2
     SUCCESSOR = 4
     BACKGROUND = 8
-    KEEPS_STREAM = 16
+    STREAMS = 16
+    """It runs as a stream, whose log is kept."""
     TELLS = 32
     """Its end is told to whoever listens: submitted asynchronously, and no line of a batch."""
     RESPONSES = 64
     """It is one of `/v1/responses`, of which OpenAI has events of its own."""
     INCOMPLETE = 128
     """Only in what a finish returns: its response says that it was cut short."""
+    UNSTORED = 256
+    """Its client asked not to keep the response: nobody retrieves or continues it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ class NewJob:
     retry_of: UUID | None = None
     webhook: OwnWebhook | None = None
     flags: Flags = Flags.NONE
+    previous: UUID | None = None
+    """The response that this one continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,8 @@ class ClaimedJob:
     service_tier: str | None
     waited: bool
     """Whether a client holds a connection for its response."""
+    previous: UUID | None = None
+    """The response that this one continues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,15 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLog:
+    """What a stream said, packed (`jobs.streams.unpack`): in which run, and the number of its first event."""
+
+    run: int
+    first: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a run ended: a response of the engine, or an `error_code` of ours where there is none."""
 
@@ -142,6 +158,7 @@ class Outcome:
     usage: Usage = Usage()
     error_code: str | None = None
     error_message: str | None = None
+    log: StreamLog | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +184,7 @@ class JobView:
     model: str
     tier: Tier
     service_tier: str | None
+    flags: Flags
     attempts: int
     created_at: datetime
     started_at: datetime | None

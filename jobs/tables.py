@@ -29,6 +29,7 @@ JOBS: Final = Table(
     Column("tenant_id", Integer),
     Column("status", Enum(Status, name="job_status", values_callable=lambda statuses: [s.value for s in statuses])),
     Column("tier", SmallInteger),
+    Column("flags", SmallInteger),
     Column("attempts", SmallInteger),
     Column("timeout_s", Integer),
     Column("created_at", DateTime(timezone=True)),
@@ -60,6 +61,7 @@ REQUESTS: Final = Table(
     Column("endpoint", Text),
     Column("model", Text),
     Column("body", LargeBinary),
+    Column("previous_id", Uuid),
 )
 RESULTS: Final = Table(
     "results",

@@ -6,7 +6,7 @@ import contextlib
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Final
 from uuid import UUID
@@ -100,13 +100,16 @@ class Announcer:
 class Waiter:
     """One who waits for one job, from entering it as a context to leaving it."""
 
-    def __init__(self, waiters: "Waiters", job: UUID) -> None:
+    def __init__(self, waiters: "Waiters", job: UUID, at_once: bool) -> None:
         self._waiters = waiters
         self._job = job
+        self._at_once = at_once
 
     def __enter__(self) -> "Waiter":
         self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiters._enter(self._job, self._future)
+        if self._at_once:
+            self._waiters._have_read([self._job.bytes])
         return self
 
     def __exit__(
@@ -117,7 +120,16 @@ class Waiter:
     async def result(self, seconds: float | None) -> Result | None:
         """The job's result; None if it has not ended after `seconds`. May be asked again."""
         await asyncio.wait([self._future], timeout=seconds)
+        return self.now
+
+    @property
+    def now(self) -> Result | None:
+        """The job's result, if it is known to have ended."""
         return self._future.result() if self._future.done() else None
+
+    def call(self, heard: Callable[[], None]) -> None:
+        """Call this once the result is there."""
+        self._future.add_done_callback(lambda _: heard())
 
 
 class Waiters:
@@ -146,14 +158,14 @@ class Waiters:
             self._work.cancel()
             await asyncio.wait([self._work])
 
-    def register(self, job: UUID) -> Waiter:
-        """A waiter for a job whose row need not exist yet: so nothing falls between writing it and waiting."""
-        return Waiter(self, job)
+    def register(self, job: UUID, *, look: bool = False) -> Waiter:
+        """A waiter for a job whose row need not exist yet: so nothing falls between writing it and waiting. With `look`
+        it may have ended long ago."""
+        return Waiter(self, job, look)
 
     async def wait(self, job: UUID, seconds: float | None) -> Result | None:
         """The result of a job that may have ended long ago; None if it has not after `seconds`."""
-        with self.register(job) as waiter:
-            self._have_read([job.bytes])
+        with self.register(job, look=True) as waiter:
             return await waiter.result(seconds)
 
     def _enter(self, job: UUID, future: asyncio.Future[Result]) -> None:

@@ -30,7 +30,8 @@ def _keep_few_partitions(url: str) -> None:
     """Leave yesterday's, today's and tomorrow's: each test copies the files of them all."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         for day in migrate.days_ahead(datetime.now(UTC))[3:]:
-            connection.execute(f"DROP TABLE requests_{day:%Y%m%d}, results_{day:%Y%m%d}".encode())
+            tables = ", ".join(f"{table}_{day:%Y%m%d}" for table in migrate.BODIES)
+            connection.execute(f"DROP TABLE {tables}".encode())
 
 
 @pytest.fixture(scope="session")

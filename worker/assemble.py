@@ -5,21 +5,23 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, Protocol
 
+from jobs import response_object
 from jobs.records import ClaimedJob, Json, Outcome
 from jobs.states import Status
 from worker import error_body, usage
 
-_ODD_FINISH: Final = re.compile(rb'"finish_reason":\s*"(?:abort|repetition)"')
+ODD_FINISH: Final = re.compile(rb'"finish_reason":\s*"(?:abort|repetition)"')
 _FINISH: Final = {"abort": "length", "repetition": "stop"}
 """vLLM's finish reasons that OpenAI's clients do not know: text that was cut short, text that was ended on purpose."""
-_ECHOING: Final = frozenset({"/v1/chat/completions", "/v1/responses"})
+_RESPONSES: Final = "/v1/responses"
+ECHOING: Final = frozenset({"/v1/chat/completions"})
 """Where OpenAI's response names the service tier that was used, if the request named one."""
 _USED_TIER: Final = {"priority": "priority", "fast": "priority", "ultrafast": "priority", "flex": "flex"}
 
 
 LARGEST_BYTES: Final = 128 * 2**20
 """PostgreSQL takes a value of 1 GB at most, and as text a body is twice its size."""
-_TOO_LARGE: Final = f"The response was larger than {LARGEST_BYTES // 2**20} MiB. Ask for less in one request."
+TOO_LARGE: Final = f"The response was larger than {LARGEST_BYTES // 2**20} MiB. Ask for less in one request."
 
 
 class Response(Protocol):
@@ -50,7 +52,7 @@ class Assembler:
     def outcome(self) -> Outcome:
         """2xx is `completed`, any other status `failed` with the error in OpenAI's form."""
         if self._size > LARGEST_BYTES:
-            return Outcome(Status.FAILED, error_code="response_too_large", error_message=_TOO_LARGE)
+            return Outcome(Status.FAILED, error_code="response_too_large", error_message=TOO_LARGE)
         body = b"".join(self._chunks)
         if not 200 <= self._status < 300:
             body = error_body.normalise(self._job.endpoint, self._status, body)
@@ -68,21 +70,29 @@ async def assemble(job: ClaimedJob, response: Response) -> Outcome:
 
 def _edited(job: ClaimedJob, body: bytes) -> bytes:
     """The body as OpenAI would have it. Most need no edit and stay the engine's own bytes, unparsed."""
-    echoes = job.service_tier is not None and job.endpoint in _ECHOING
-    odd = _ODD_FINISH.search(body) is not None
-    if not echoes and not odd:
+    echoes = job.service_tier is not None and job.endpoint in ECHOING
+    odd = ODD_FINISH.search(body) is not None
+    if not echoes and not odd and job.endpoint != _RESPONSES:
         return body
     response = json.loads(body)
     if not isinstance(response, dict):
         return body
+    if job.endpoint == _RESPONSES:
+        response = response_object.answered(response_object.of_job(job), response)
     if odd:
-        _finish(response)
+        name_known_reasons(response)
     if echoes:
-        response["service_tier"] = _USED_TIER.get(job.service_tier or "", "default")
+        response["service_tier"] = used_tier(job)
     return json.dumps(response, separators=(",", ":")).encode()
 
 
-def _finish(response: Json) -> None:
+def used_tier(job: ClaimedJob) -> str | None:
+    """The service tier that was used, in OpenAI's words; None where the request named none."""
+    return None if job.service_tier is None else _USED_TIER.get(job.service_tier, "default")
+
+
+def name_known_reasons(response: Json) -> None:
+    """Put OpenAI's finish reasons in the place of others that mean the same, which become the stop reason."""
     choices: Any = response.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         reason = choice.get("finish_reason")

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import structlog
 
-from jobs.records import ClaimedJob, Outcome
+from jobs.records import ClaimedJob, Flags, Outcome
 from jobs.states import Status
+from jobs.streams import Writer
 from worker import error_body
+from worker.asgi import Headers
 from worker.assemble import assemble
 from worker.dialect import Dialect
 from worker.engines import Engine, EngineDead
 from worker.replay import Replay
+from worker.stream import Stream
 
 _log = structlog.get_logger()
 
@@ -23,15 +26,28 @@ class BackOff:
     seconds: float
 
 
-async def attempt(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome | BackOff:
+async def attempt(engine: Engine, dialect: Dialect, writer: Writer, job: ClaimedJob) -> Outcome | BackOff:
     """Replay a job for as long as it may run. Cancelling this disconnects it; nothing that then comes back counts.
+
+    What a stream says is published meanwhile; left without an outcome, it counts as given up.
 
     Raises:
         EngineDead: what came back is no result.
     """
+    if not job.flags & Flags.STREAMS:
+        return await _attempt(engine, dialect, job)
+    with await writer.open(job) as channel:
+        stream = Stream(job, channel)
+        outcome = await _attempt(engine, dialect, job, stream)
+        return stream.close(outcome) if isinstance(outcome, Outcome) else outcome
+
+
+async def _attempt(
+    engine: Engine, dialect: Dialect, job: ClaimedJob, stream: Stream | None = None
+) -> Outcome | BackOff:
     try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
-            outcome = await _replay(engine, dialect, job)
+            outcome = await _replay(engine, dialect, job, stream)
     except Exception as error:
         if isinstance(error, TimeoutError) and limit.expired():
             return Outcome(
@@ -48,10 +64,17 @@ async def attempt(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome 
     return outcome
 
 
-async def _replay(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome | BackOff:
+async def _replay(engine: Engine, dialect: Dialect, job: ClaimedJob, stream: Stream | None) -> Outcome | BackOff:
     body, headers = dialect.translate(job)
     async with Replay(engine.app, job.endpoint, body, headers) as response:
         back_off = engine.verdict(response.status, response.headers)
         if back_off is not None:
             return BackOff(back_off)
-        return await assemble(job, response)
+        if stream is None or not _is_stream(response.status, response.headers):
+            return await assemble(job, response)
+        await response.into(stream.feed)
+        return stream.outcome()
+
+
+def _is_stream(status: int, headers: Headers) -> bool:
+    return status == 200 and dict(headers).get(b"content-type", b"").startswith(b"text/event-stream")

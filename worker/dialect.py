@@ -4,12 +4,17 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from jobs.records import ClaimedJob, Json, Registration
+from jobs import ids
+from jobs.records import ClaimedJob, Flags, Json, Registration
 from worker.asgi import Headers
+from worker.stream import hides_usage
 
 _RESPONSES: Final = "/v1/responses"
+_KEPT: Final = frozenset({_RESPONSES, f"{_RESPONSES}/input_tokens"})
 _SERVICE_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 """Those that an engine's Responses endpoint knows; OpenAI has more, and the answer's echo is ours anyway."""
+_KEEPS_NOTHING: Final = b',"background":false,"store":false,"previous_response_id":null'
+"""Responses are kept, and continued, from the database: no engine is to do it by itself."""
 _CLOSED: Final = re.compile(rb"\s*\}")
 
 
@@ -24,9 +29,10 @@ class Dialect:
 
         The engine's `request_id` is the job's hex id, by which its response is named; vLLM keeps attempts apart itself.
         The tier is the `priority`: the lower runs first. vLLM's Messages endpoint has neither field and reads headers.
+        A stream is asked for its usage, which the result needs whether the client wants it or not.
         """
         tier = str(int(job.tier))
-        name = f"resp_{job.id.hex}" if job.endpoint == _RESPONSES else job.id.hex
+        name = ids.response_id(job.id) if job.endpoint == _RESPONSES else job.id.hex
         fields = self._fields.get(job.endpoint, frozenset())
         ours = ""
         if "request_id" in fields:
@@ -34,13 +40,17 @@ class Dialect:
         if "priority" in fields:
             ours += f'"priority":{tier},'
         body = _prepend(job.body, ours.encode())
+        if job.endpoint in _KEPT:
+            body = _append(body, _KEEPS_NOTHING)
+        if job.flags & Flags.STREAMS and "stream_options" in fields and hides_usage(job):
+            body = _append(body, b',"stream_options":{"include_usage":true}')
         if job.endpoint == _RESPONSES and job.service_tier and job.service_tier not in _SERVICE_TIERS:
             body = _append(body, b',"service_tier":"auto"')
         return body, ((b"x-request-id", job.id.hex.encode()), (b"x-vllm-priority", tier.encode()))
 
 
 def _ours(schema: Json) -> frozenset[str]:
-    found = frozenset(("request_id", "priority"))
+    found = frozenset(("request_id", "priority", "stream_options"))
     branches = [_follow(schema, branch) for branch in schema.get("anyOf") or schema.get("oneOf") or [schema]]
     return found.intersection(*(branch.get("properties", {}) for branch in branches))
 
@@ -67,4 +77,6 @@ def _prepend(body: bytes, fields: bytes) -> bytes:
 def _append(body: bytes, fields: bytes) -> bytes:
     """`fields` begin with a comma and go behind the last field, where they win over one of the same name."""
     end = body.rfind(b"}")
+    if body[:end].rstrip().endswith(b"{"):
+        fields = fields[1:]
     return body[:end] + fields + body[end:]

@@ -40,6 +40,14 @@ def normalise(endpoint: str, status: int, body: bytes) -> bytes:
     return json.dumps({"type": "error", "error": error}).encode()
 
 
+def status_of(body: bytes) -> int:
+    """The status of an error that came in a stream: what vLLM says in it, else 500."""
+    parsed = _parse(body)
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and 400 <= code < 600 else 500
+
+
 def _parse(body: bytes) -> Any:
     try:
         return json.loads(body)

@@ -19,6 +19,7 @@ from jobs.finish import Finisher
 from jobs.order import Shares
 from jobs.records import Model, Registration, Tier
 from jobs.settings import Settings
+from jobs.streams import Writer
 from jobs.tickets import Publisher
 from worker.dialect import Dialect
 from worker.drain import Stop, Stopped, bury, drain, hand_back
@@ -79,6 +80,7 @@ class Life:
     async def _keep_stores(self, registration: Registration) -> None:
         database = Database(self._database_url, self._settings.pool_size)
         announcer = wake.Announcer(self._redis_url, self._settings.redis_prefix)
+        writer = Writer(self._redis_url, self._settings.redis_prefix)
         publisher = Publisher(self._settings)
         publisher.start()
         try:
@@ -95,6 +97,7 @@ class Life:
                     self._settings.bulk_ceiling,
                 ),
                 finisher,
+                writer,
                 lease_is_good=lease.is_good,
                 engine_died=self._died,
             )
@@ -110,6 +113,7 @@ class Life:
                 await runner.pay()
         finally:
             await asyncio.to_thread(publisher.stop)
+            await writer.close()
             await announcer.close()
             await database.close()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Final
 
@@ -39,6 +39,7 @@ class Replay:
         self._request: bytes | None = body
         self._gone: asyncio.Event | None = None
         self._chunks: deque[bytes] = deque()
+        self._sink: Callable[[bytes], None] | None = None
         self._complete = False
         self._wake: asyncio.Future[None] | None = None
 
@@ -73,6 +74,15 @@ class Replay:
             await self._next()
         return self._chunks.popleft()
 
+    async def into(self, sink: Callable[[bytes], None]) -> None:
+        """Give `sink` every chunk in the very step in which the app sends it, and return after the last: nobody has to
+        be woken for each token. Raises what iterating raises."""
+        while self._chunks:
+            sink(self._chunks.popleft())
+        self._sink = sink
+        while not self._complete:
+            await self._next()
+
     async def _next(self) -> None:
         """Wait until the app sent something.
 
@@ -104,8 +114,10 @@ class Replay:
             self.headers = list(message.get("headers", ()))
         elif message["type"] == "http.response.body":
             if chunk := message.get("body"):
-                self._chunks.append(chunk)
+                (self._sink or self._chunks.append)(chunk)
             self._complete = not message.get("more_body", False)
+            if self._sink and not self._complete:
+                return
         self._progress()
 
     async def _leave(self) -> None:

@@ -16,7 +16,9 @@ from jobs import claim as claims
 from jobs import lease, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
-from jobs.records import ClaimedJob, Tier
+from jobs.records import ClaimedJob, Outcome, Tier
+from jobs.streams import Writer
+from worker import history
 from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
 from worker.engines import Engine, EngineDead
@@ -49,6 +51,7 @@ class Runner:
         model_id: int,
         shares: order.Shares,
         finisher: Finisher,
+        writer: Writer,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],
     ) -> None:
@@ -59,6 +62,7 @@ class Runner:
         self._model_id = model_id
         self._shares = shares
         self._finisher = finisher
+        self._writer = writer
         self._settlement = Settlement(database, model_id)
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
@@ -251,7 +255,10 @@ class Runner:
 
     async def _run(self, job: ClaimedJob) -> None:
         """One job, from the engine to its row. It can be aborted until it leaves the engine."""
-        outcome = await attempt(self._engine, self._dialect, job)
+        whole = await history.joined(self._database, job)
+        outcome = (
+            whole if isinstance(whole, Outcome) else await attempt(self._engine, self._dialect, self._writer, whole)
+        )
         self._slots.vacate(job)
         if isinstance(outcome, BackOff):
             self._pause(outcome.seconds)
@@ -259,7 +266,7 @@ class Runner:
             self._returns[job.id] = job.lease_token
             self._slots.ring()
         elif await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0):
-            self._settlement.note(job, outcome)
+            self._settlement.note(job if isinstance(whole, Outcome) else whole, outcome)
 
     def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
         """Forget a job, unless it was in the engine when that died or the worker ended: it is then still held."""

@@ -3,12 +3,14 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import answers, auth, exchange, parts, payload, prefer
+from api import answers, auth, background, exchange, parts, payload, prefer
+from api.live import Live
 from jobs.admission import terms
 from jobs.admission.admit import Submit, multipart_refused
 from jobs.endpoints import INFERENCE, MULTIPART
 from jobs.errors import BadRequest
 from jobs.payload import parse
+from jobs.records import Flags
 
 
 def install(app: FastAPI) -> None:
@@ -35,6 +37,10 @@ async def create(request: Request) -> Response:
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
     )
     job = await here.admission.admit(submit)
+    if Flags.BACKGROUND in job.flags:
+        return await background.begin(here, request, job)
+    if job.waited and job.flags & Flags.STREAMS:
+        return Live(here, request, job, answers.Repeat.of(request))
     return await answers.answer(here, request, job, preference)
 
 

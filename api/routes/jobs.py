@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
 from api import answers, auth, envelope, exchange, objects, paging, parts, payload
+from api.events import Events, place
 from api.parts import Parts
 from api.payload import JsonResponse
 from jobs import error_response, ids, read
@@ -86,6 +87,15 @@ async def retrieve(
             if ending is answers.Interruption.DISCONNECTED:
                 raise ClientDisconnect
     return JsonResponse(await answers.job_object(here, tenant.id, identity))
+
+
+@router.get("/{job_id}/events")
+async def events(request: Request, tenant: Caller, job_id: str) -> Response:
+    """What becomes of it, as server-sent events; `Last-Event-ID` goes on behind an event."""
+    here, identity = parts.of(request), ids.parse_job_id(job_id)
+    exchange.concerns(request, identity)
+    view = await read.job(here.database, tenant.id, identity, with_body=False)
+    return Events(here, request, view, place(request))
 
 
 @router.post("/{job_id}/cancel")

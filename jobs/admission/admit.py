@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from jobs import events, ids, payload
-from jobs.admission import media, parameters, terms
+from jobs import events, ids, payload, responses
+from jobs.admission import kept, media, parameters, terms
 from jobs.admission.forms import Form, compile_form
 from jobs.admission.sealer import Sealer
 from jobs.admission.terms import Terms
 from jobs.admission.webhook import Webhook, refuse_of_line
 from jobs.catalog import Catalog
 from jobs.database import Database
-from jobs.endpoints import INFERENCE, MULTIPART, OURS
+from jobs.endpoints import INFERENCE, MULTIPART, OURS, STREAMING
 from jobs.errors import BadRequest, NotFound
 from jobs.order import estimate
 from jobs.read import StoredRequest
@@ -22,6 +22,8 @@ from jobs.secrets import Vault
 from jobs.settings import Settings
 
 _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
+_LASTING: Final = Flags.BACKGROUND | Flags.UNSTORED
+"""What a request said that holds for its retries too."""
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -46,6 +48,7 @@ class Admission:
     def __init__(self, settings: Settings, catalog: Catalog, database: Database) -> None:
         self._settings = settings
         self._catalog = catalog
+        self._database = database
         self.reach = settings.webhook_reach
         self.sealer = Sealer(database, Vault(settings.secret_key))
         self._forms: dict[tuple[str, str], Form] = {}
@@ -69,7 +72,9 @@ class Admission:
             media.refuse_urls(raw, body)
         agreed = inside if outside is None else _joined(outside, inside)
         webhook = None if agreed.webhook is None else await self._webhook(submit, agreed.webhook)
-        waited = submit.waited and webhook is None
+        keeps = kept.read(submit.endpoint, body, submit.line)
+        earlier = 0 if keeps.previous is None else await self._earlier(submit.tenant, keeps.previous)
+        waited = submit.waited and webhook is None and not keeps.background
         digest = _digest(submit.endpoint, submit.raw, outside)
         return NewJob(
             id=submit.id,
@@ -80,7 +85,7 @@ class Admission:
             body=raw,
             tier=agreed.tier,
             waited=waited,
-            cost=_cost(submit.endpoint, raw, body, model, agreed),
+            cost=_cost(submit.endpoint, len(raw) + earlier, body, model, agreed),
             timeout_seconds=agreed.timeout or self._settings.timeout_seconds,
             expires_seconds=agreed.expires_after,
             service_tier=agreed.service_tier,
@@ -88,7 +93,10 @@ class Admission:
             key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
             repeat_hash=digest if waited else None,
             webhook=webhook,
-            flags=Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook),
+            flags=(Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook))
+            | _streams(submit.endpoint, body)
+            | keeps.flags,
+            previous=keeps.previous,
         )
 
     async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
@@ -96,11 +104,14 @@ class Admission:
 
         Raises:
             NotFound: its model, or the endpoint, is not there any more.
+            BadRequest: nor is the conversation that it continues.
         """
         await self._catalog.current()
         model = self._catalog.find(request.model)
         _served(model, request.endpoint)
+        body = payload.parse(request.body)
         agreed = Terms(request.tier, request.service_tier, request.metadata, None, request.timeout_seconds)
+        earlier = 0 if request.previous is None else await self._earlier(tenant, request.previous)
         return NewJob(
             id=ids.new(),
             tenant_id=tenant.id,
@@ -110,15 +121,21 @@ class Admission:
             body=request.body,
             tier=request.tier,
             waited=False,
-            cost=_cost(request.endpoint, request.body, payload.parse(request.body), model, agreed),
+            cost=_cost(request.endpoint, len(request.body) + earlier, body, model, agreed),
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
             key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
             webhook=request.webhook,
-            flags=_told(request.endpoint, request.webhook),
+            flags=_told(request.endpoint, request.webhook)
+            | _streams(request.endpoint, body)
+            | request.flags & _LASTING,
+            previous=request.previous,
         )
+
+    async def _earlier(self, tenant: Tenant, previous: UUID) -> int:
+        return await responses.measure(self._database, tenant.id, previous, self._settings.body_limit_bytes)
 
     async def _webhook(self, submit: Submit, asked: Webhook) -> OwnWebhook:
         if submit.line:
@@ -202,6 +219,10 @@ def _told(endpoint: str, webhook: OwnWebhook | None) -> Flags:
     return flags | Flags.RESPONSES if endpoint == parameters.RESPONSES else flags
 
 
+def _streams(endpoint: str, body: Json) -> Flags:
+    return Flags.STREAMS if endpoint in STREAMING and body.get("stream") else Flags.NONE
+
+
 def _joined(outside: Terms, inside: Terms) -> Terms:
     named = outside if outside.service_tier is not None else inside
     return Terms(
@@ -223,14 +244,14 @@ def _digest(endpoint: str, raw: bytes, outside: Terms | None) -> bytes:
     return digest.digest()
 
 
-def _cost(endpoint: str, raw: bytes, body: Json, model: Model, agreed: Terms) -> int:
-    """Estimated tokens: what is not generated costs its input alone."""
+def _cost(endpoint: str, size: int, body: Json, model: Model, agreed: Terms) -> int:
+    """Estimated tokens for so many bytes of input: what is not generated costs its input alone."""
     if endpoint not in _GENERATING:
-        return estimate(len(raw), 0, 1, model, agreed.tier)
+        return estimate(size, 0, 1, model, agreed.tier)
     limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
     prompts = body.get("prompt")
     together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
     samples = body.get("n")
     return estimate(
-        len(raw), min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
+        size, min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
     )

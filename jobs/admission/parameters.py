@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from jobs.endpoints import ARGUMENTS, OURS, STEERING, STEERING_ARGUMENTS
+from jobs.endpoints import ARGUMENTS, OURS, STEERING, STEERING_ARGUMENTS, STREAMING
 from jobs.errors import BadRequest
 from jobs.records import Json, Tier
 
 CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 RESPONSES: Final = "/v1/responses"
+INPUT_TOKENS: Final = "/v1/responses/input_tokens"
 EMBEDDINGS: Final = "/v1/embeddings"
 MESSAGES: Final = "/v1/messages"
 COUNT_TOKENS: Final = "/v1/messages/count_tokens"
@@ -36,6 +37,10 @@ KNOWN: Final[Mapping[str, frozenset[str]]] = {
         max_tool_calls metadata model moderation parallel_tool_calls previous_response_id prompt prompt_cache_key
         prompt_cache_options prompt_cache_retention reasoning safety_identifier service_tier store stream stream_options
         temperature text tool_choice tools top_logprobs top_p truncation user"""
+    ),
+    INPUT_TOKENS: _names(
+        """conversation input instructions model parallel_tool_calls personality previous_response_id reasoning text
+        tool_choice tools truncation"""
     ),
     EMBEDDINGS: _names("dimensions encoding_format input model user"),
     MESSAGES: _names(
@@ -64,6 +69,7 @@ IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "moderation": (None,),
     "context_management": (None, []),
     "conversation": (None,),
+    "personality": (None,),
     "verbosity": (None, "medium"),
     "modalities": (None, ["text"]),
     "access_programs": (None, []),
@@ -73,14 +79,6 @@ IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
     "speed": (None, "standard"),
 }
 """What no engine of ours can do, with the values that ask for nothing."""
-
-UNBUILT: Final[Mapping[str, tuple[Any, ...]]] = {
-    "stream": (None, False),
-    "stream_options": (None,),
-    "background": (None, False),
-    "previous_response_id": (None,),
-}
-"""What Longhaul does not do yet, whatever the engine knows, with the values that ask for nothing."""
 
 DIALECT: Final[Mapping[str, tuple[Any, ...]]] = {
     "white_list_token_ids": (None,),
@@ -93,6 +91,10 @@ DIALECT: Final[Mapping[str, tuple[Any, ...]]] = {
     "suffix": (None,),
 }
 """Further parameters that Longhaul does not translate yet: refused unless the engine itself knows them."""
+
+_STREAM_OPTIONS: Final = frozenset({"include_usage", "continuous_usage_stats", "include_obfuscation"})
+"""OpenAI's and vLLM's. Obfuscation pads what goes over the public internet to OpenAI's clients; it is no part of an
+answer."""
 
 OUR_OWN: Final = OURS | {"service_tier", "metadata"}
 """What every submit may say, on any endpoint."""
@@ -171,11 +173,13 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
                 param=name,
                 code="unsupported_value",
             )
+        if name == "stream" and value is True and endpoint not in STREAMING:
+            raise _unsupported(name, f"is not supported by {endpoint}")
+        if name == "stream_options" and value is not None:
+            _check_stream_options(value, body)
         if name in LONGEST.get(endpoint, ()):
             _refuse_longer(name, value, LONGEST[endpoint][name])
-        if name in UNBUILT:
-            _refuse_unless_idle(name, value, UNBUILT[name], "is not supported yet")
-        elif name in engine or name in OUR_OWN:
+        if name in engine or name in OUR_OWN:
             continue
         elif name in DIALECT:
             _refuse_unless_idle(name, value, DIALECT[name], "is not supported yet")
@@ -225,4 +229,17 @@ def _refuse_longer(name: str, value: object, most: int) -> None:
 def _refuse_unless_idle(name: str, value: object, idle: tuple[Any, ...], why: str) -> None:
     # `is` for the booleans: 0 == False, and `stream: 0` is the schema's to refuse.
     if not any(value is harmless if isinstance(harmless, bool) else value == harmless for harmless in idle):
-        raise BadRequest(f"Unsupported parameter: '{name}' {why}.", param=name, code="unsupported_parameter")
+        raise _unsupported(name, why)
+
+
+def _unsupported(name: str, why: str) -> BadRequest:
+    return BadRequest(f"Unsupported parameter: '{name}' {why}.", param=name, code="unsupported_parameter")
+
+
+def _check_stream_options(value: object, body: Json) -> None:
+    if not body.get("stream"):
+        message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
+        raise BadRequest(message, param="stream_options", code="invalid_value")
+    for name in value.keys() - _STREAM_OPTIONS if isinstance(value, dict) else ():
+        place = f"stream_options.{name:.100}"
+        raise BadRequest(f"Unrecognized request argument supplied: {place}", param=place, code="unknown_parameter")

@@ -11,9 +11,9 @@ incoming AS MATERIALIZED (
         CAST(:ids AS uuid[]), CAST(:flow_ids AS bigint[]), CAST(:tenant_ids AS int[]), CAST(:costs AS int[]),
         CAST(:tiers AS smallint[]), CAST(:timeouts AS int[]), CAST(:flags AS smallint[]), CAST(:expires AS int[]),
         CAST(:endpoints AS text[]), CAST(:models AS text[]), CAST(:bodies AS bytea[]), CAST(:metadata AS text[]),
-        CAST(:service_tiers AS text[]), CAST(:retries AS uuid[]), CAST(:repeat_hashes AS bytea[])
+        CAST(:service_tiers AS text[]), CAST(:retries AS uuid[]), CAST(:repeat_hashes AS bytea[]), CAST(:previous AS uuid[])
     ) AS i (id, flow_id, tenant_id, cost, tier, timeout_s, flags, expires_s, endpoint, model, body, metadata,
-            service_tier, retry_of, repeat_hash)
+            service_tier, retry_of, repeat_hash, previous_id)
     WHERE (SELECT count(*) FROM locked) = cardinality(CAST(:flows AS bigint[]))
 ),
 inserted AS (
@@ -24,8 +24,8 @@ inserted AS (
     RETURNING id, flow_id, place
 ),
 stored AS (
-    INSERT INTO requests (job_id, endpoint, model, body)
-    SELECT id, endpoint, model, body FROM incoming JOIN inserted USING (id)
+    INSERT INTO requests (job_id, endpoint, model, body, previous_id)
+    SELECT id, endpoint, model, body, previous_id FROM incoming JOIN inserted USING (id)
 ),
 described AS (
     INSERT INTO details (job_id, metadata, service_tier, retry_of)

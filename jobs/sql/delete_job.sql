@@ -1,6 +1,7 @@
 -- Everything that was stored of one job. A key was written in its job's transaction, so at the same time, by which
 -- there is an index.
 WITH result AS (DELETE FROM results WHERE job_id = :id),
+stream AS (DELETE FROM streams WHERE job_id = :id),
 request AS (DELETE FROM requests WHERE job_id = :id),
 detail AS (DELETE FROM details WHERE job_id = :id),
 told AS (

@@ -24,4 +24,12 @@ stored AS (
     SELECT o.id, o.status_code, o.body, o.error_code, o.error_message, o.input, o.cached, o.output, o.reasoning
     FROM outcome o JOIN ended USING (id)
 ),
+said AS (
+    INSERT INTO streams (job_id, run, first, body)
+    SELECT id, run, first, body
+    FROM unnest(
+        CAST(:logged AS uuid[]), CAST(:log_runs AS int[]), CAST(:log_firsts AS int[]), CAST(:log_bodies AS bytea[])
+    ) AS l (id, run, first, body)
+    JOIN ended USING (id)
+),
 -- include: ended

@@ -36,7 +36,7 @@ news AS (
 ),
 -- include: tell
 SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
-       r.endpoint, r.body, d.service_tier, f.waited
+       r.endpoint, r.body, r.previous_id, d.service_tier, f.waited
 FROM taken t
 JOIN flows f ON f.id = t.flow_id
 JOIN requests r ON r.job_id = t.id

@@ -62,7 +62,6 @@ async def test_what_the_sdk_offers_is_accepted_or_refused_by_name(sdk: AsyncOpen
     assert json.loads(job.body)["store"] is True
     refused: list[dict[str, Any]] = [
         {"functions": [{"name": "f"}]},
-        {"stream": True},
         {"modalities": ["audio"], "audio": {"voice": "x", "format": "wav"}},
         {"verbosity": "low"},
     ]

@@ -33,12 +33,16 @@ class Ears:
     announced: list[UUID] = field(default_factory=list)
     aborted: list[UUID] = field(default_factory=list)
     published: list[tuple[int, int]] = field(default_factory=list)
+    lost: list[tuple[UUID, int]] = field(default_factory=list)
 
     def announce(self, jobs: Sequence[UUID]) -> None:
         self.announced += jobs
 
     def abort(self, jobs: Sequence[UUID]) -> None:
         self.aborted += jobs
+
+    def lose(self, runs: Sequence[tuple[UUID, int]]) -> None:
+        self.lost += runs
 
     def publish(self, model_id: int, jobs: int) -> None:
         self.published.append((model_id, jobs))

@@ -19,6 +19,7 @@ from jobs.settings import Settings
 from jobs.states import BatchStatus
 from tests.api import schemas
 from tests.control.batches import CHAT, MakeBatch, chat
+from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import assert_counters_are_true, rows, value
 
 Errors: TypeAlias = list[tuple[str, str | None, int | None]]
@@ -136,6 +137,22 @@ async def test_what_admission_refuses_is_one_failed_line_with_its_error(
     assert (line.custom_id, line.line, line.ended, line.status_code) == ("cold", 2, 1, 400)
     assert json.loads(line.body or b"")["error"]["param"] == "temperature"
     assert json.loads(line.request or b"")["temperature"] == -1
+
+
+async def test_a_line_continues_a_response_and_asks_for_no_background(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, accept: Accept, new_job: MakeJob
+) -> None:
+    [first] = await accept(new_job(endpoint="/v1/responses", body=b'{"input": "one"}'))
+    await rows(database, "UPDATE jobs SET status = 'completed', finished_at = now()")
+    said: list[Json] = [{"previous_response_id": ids.response_id(first)}, {"background": True}]
+    lines = [{"custom_id": str(number), "method": "POST", "url": "/v1/responses"} for number in range(2)]
+    bodies = [{"model": "tiny", "input": "two", **more} for more in said]
+    batch = await new_batch([{**line, "body": body} for line, body in zip(lines, bodies, strict=True)])
+    await rows(database, "UPDATE batches SET endpoint = '/v1/responses'")
+    await ingest.run()
+    assert await value(database, "SELECT previous_id FROM requests JOIN lines USING (job_id) WHERE line = 1") == first
+    [refused] = await batches.lines(database, batch.id, after=0, limit=10)
+    assert json.loads(refused.body or b"")["error"]["param"] == "background"
 
 
 async def test_a_file_of_refused_lines_alone_is_ready_to_be_finalised(

@@ -31,7 +31,7 @@ async def ran_out(database: Database, worker: UUID) -> None:
 
 
 async def rescued(database: Database, ears: Ears, watch: Watch, lease_seconds: float = 0) -> int:
-    return await rescue.run(database, watch, lease_seconds, ears.announce, ears.publish)
+    return await rescue.run(database, watch, lease_seconds, ears.announce, ears.publish, ears.lose)
 
 
 def test_a_lease_of_answers_is_long_enough() -> None:

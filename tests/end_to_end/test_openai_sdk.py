@@ -202,7 +202,7 @@ def test_what_only_vllm_knows_to_refuse(sdk: OpenAI) -> None:
         ({"service_tier": "x"}, "service_tier", "invalid_value"),
         ({"extra_body": {"foo": 1}}, "foo", "unknown_parameter"),
         ({"extra_body": {"priority": -1}}, "priority", "unsupported_parameter"),
-        ({"stream": True}, "stream", "unsupported_parameter"),
+        ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},

@@ -22,7 +22,6 @@ CASES: dict[str, tuple[str, Json]] = {
     ),
     "completions": ("/v1/completions", GREEDY | {"prompt": ["once upon", "a time"], "logprobs": 1, "echo": True}),
     "completion of tokens": ("/v1/completions", GREEDY | {"prompt": [300, 301, 302]}),
-    "responses": ("/v1/responses", {"model": TINY, "temperature": 0, "max_output_tokens": 8, "input": "hello"}),
     "messages": ("/v1/messages", GREEDY | {"messages": HELLO}),
     "count of tokens": ("/v1/messages/count_tokens", {"model": TINY, "messages": HELLO}),
     "tokenize": ("/tokenize", {"model": TINY, "prompt": "hello", "return_token_strs": True}),

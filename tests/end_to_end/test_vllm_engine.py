@@ -18,6 +18,7 @@ from jobs.endpoints import INFERENCE
 from jobs.records import ClaimedJob, Outcome, Registration, Tier
 from jobs.settings import Settings
 from jobs.states import Status
+from jobs.streams import Writer
 from longhaul import tiny_model
 from tests.end_to_end.models import without_chat_template
 from tests.worker.test_assemble import JOB
@@ -65,10 +66,11 @@ class Running:
         self.engine = engine
         self.registration = registration
         self._dialect = Dialect(registration)
+        self._writer = Writer("redis://127.0.0.1:1/0", "unused")
 
     async def run(self, job: ClaimedJob) -> Outcome:
         """One attempt, on which the engine does not back off."""
-        outcome = await attempt(self.engine, self._dialect, job)
+        outcome = await attempt(self.engine, self._dialect, self._writer, job)
         assert isinstance(outcome, Outcome)
         return outcome
 

@@ -42,6 +42,15 @@ class Script:
     deaf: bool = False
     """Do not listen to a disconnect."""
     times: int | None = None
+    pace: float = 0
+    """Seconds between the tokens of a stream."""
+    break_after: int | None = None
+    """After so many tokens of a stream, do the harm: `fail` as an error chunk, `die`, `exit`, `crash`, `hang`."""
+
+    @property
+    def gentle(self) -> "Script":
+        """The same without its harm."""
+        return Script(delay=self.delay, tokens=self.tokens, text=self.text, pace=self.pace)
 
     @property
     def harmful(self) -> bool:
@@ -64,6 +73,8 @@ SCRIPT: Json = {
         "hang": {"type": "boolean"},
         "deaf": {"type": "boolean"},
         "times": {"type": "integer"},
+        "pace": {"type": "number"},
+        "break_after": {"type": "integer"},
     },
 }
 
@@ -145,6 +156,19 @@ ENDPOINTS: dict[str, Json] = {
         "prompt",
         SAMPLING | {"prompt": TEXT_OR_TEXTS, "echo": OPTIONAL_BOOLEAN, "suffix": OPTIONAL_STRING},
     ),
+    "/v1/responses": _schema(
+        "ResponsesRequest",
+        "input",
+        SAMPLING
+        | {
+            "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+            "instructions": OPTIONAL_STRING,
+            "max_output_tokens": OPTIONAL_INTEGER,
+            "background": OPTIONAL_BOOLEAN,
+            "store": OPTIONAL_BOOLEAN,
+            "previous_response_id": OPTIONAL_STRING,
+        },
+    ),
     "/v1/embeddings": _schema(
         "EmbeddingRequest",
         "input",
@@ -161,7 +185,8 @@ def words(body: Json) -> int:
 
 def allowed(body: Json) -> int:
     """Completion tokens that a request allows, at most 16."""
-    return min(body.get("max_completion_tokens") or body.get("max_tokens") or 16, 16)
+    limits = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+    return min(16, *(body.get(name) or 16 for name in limits))
 
 
 def _count(value: Any) -> int:

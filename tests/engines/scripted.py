@@ -16,6 +16,7 @@ from pathlib import Path
 
 from jobs.records import Json, Registration
 from jobs.settings import Settings
+from tests.engines import responded, streamed
 from tests.engines.script import ENDPOINTS, Script, allowed, words
 from tests.journal import Event, Journal, read, starts
 from worker.asgi import Application, Headers, Receive, Scope, Send
@@ -76,6 +77,8 @@ class ScriptedEngine:
         seconds = self._delay if script.delay is None else script.delay
         tokens = allowed(body) if script.tokens is None else script.tokens
         self._note("start", request)
+        if body.get("stream"):
+            return await self._stream(scope["path"], body, script, seconds, receive, send)
         began, ended = time.monotonic(), False
         try:
             ended = await self._run(script, seconds, receive)
@@ -93,12 +96,50 @@ class ScriptedEngine:
         else:
             await _answer(send, 200, self._response(scope["path"], body, script, tokens))
 
+    async def _stream(
+        self, path: str, body: Json, script: Script, seconds: float, receive: Receive, send: Send
+    ) -> None:
+        """The same answer word by word."""
+        tokens = allowed(body) if script.tokens is None else script.tokens
+        said, ended, broken = 0, False, False
+        first = script if script.break_after is None else script.gentle
+        try:
+            if not await self._run(first, seconds, receive) or first.fail:
+                ended = bool(first.fail)
+                return await self._refuse(send, script)
+            await send({"type": "http.response.start", "status": 200, "headers": _EVENTS})
+            for said, event in enumerate(streamed.events(body, self._response(path, body, script, tokens))):
+                if said - 1 == script.break_after:
+                    broken = not await self._run(script, 0, receive) or bool(script.fail)
+                elif said and script.pace:
+                    broken = not await self._run(script.gentle, script.pace, receive)
+                if broken:
+                    break
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+            ended = not broken
+        finally:
+            self._note("end" if ended else "abort", body.get("request_id", ""), max(0, said - 1))
+        if broken:
+            error = _error("It was told to fail.", "InternalServerError", script.fail or 500)
+            said_last = streamed.event(error) + streamed.DONE
+            await send({"type": "http.response.body", "body": said_last, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _refuse(self, send: Send, script: Script) -> None:
+        if not self.alive():
+            await _answer(send, 500, _error("EngineCore encountered an issue.", "InternalServerError", 500))
+            raise RuntimeError("the engine is dead")
+        if script.fail:
+            error = _error("It was told to fail.", "ScriptedError", script.fail)
+            return await _answer(send, script.fail, error, _retry_after(script))
+        await _answer(send, 200, None)
+
     def _orders(self, script: Script, request: str) -> Script:
         if script.times is None or not script.harmful or not self._journal_path:
             return script
         if starts(read(self._journal_path))[request.partition("-")[0]] < script.times:
             return script
-        return Script(delay=script.delay, tokens=script.tokens, text=script.text)
+        return script.gentle
 
     async def _run(self, script: Script, seconds: float, receive: Receive) -> bool:
         """Take as long as the script says, and do its harm. False: the client went away, or the engine died."""
@@ -136,6 +177,8 @@ class ScriptedEngine:
         if path == "/v1/completions":
             kind = {"id": f"cmpl-{identity}", "object": "text_completion"}
             return kind | head | {"choices": [choice | {"text": text}], "usage": usage}
+        if path == "/v1/responses":
+            return responded.response(body, model, text, prompt, tokens)
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
         data = [{"index": i, "object": "embedding", "embedding": _vector(text)} for i, text in enumerate(inputs)]
         usage = {"prompt_tokens": prompt, "total_tokens": prompt}
@@ -192,6 +235,9 @@ def _share(elapsed: float, seconds: float) -> float:
 
 def _retry_after(script: Script) -> Headers:
     return [] if script.retry_after is None else [(b"retry-after", str(script.retry_after).encode())]
+
+
+_EVENTS = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
 def _headers(payload: bytes) -> list[tuple[bytes, bytes]]:

@@ -86,3 +86,16 @@ async def test_what_a_killed_process_had_begun_stays_unfinished(path: Path) -> N
 
 def test_no_journal_is_an_empty_one(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "nothing") == []
+
+
+async def test_it_streams_a_response_that_ends_as_the_whole_one(engine: ScriptedEngine) -> None:
+    body = {"request_id": "resp_a", "input": "one two", "script": {"text": "yes indeed"}}
+    async with Replay(engine.app, "/v1/responses", json.dumps(body).encode()) as response:
+        whole = json.loads(b"".join([chunk async for chunk in response]))
+    async with Replay(engine.app, "/v1/responses", json.dumps(body | {"stream": True}).encode()) as response:
+        said = b"".join([chunk async for chunk in response])
+    events = [json.loads(line[6:]) for line in said.splitlines() if line.startswith(b"data: ")]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-1]["response"] == whole | {"created_at": events[-1]["response"]["created_at"]}
+    deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+    assert "".join(deltas) == whole["output"][0]["content"][0]["text"] == "yes indeed"

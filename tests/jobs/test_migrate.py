@@ -103,13 +103,13 @@ async def test_a_day_whose_rows_lie_in_the_default_partition_stops_no_migration(
 ) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     day = f"{tomorrow:%Y%m%d}"
-    for table in ("requests", "results"):
+    for table in migrate.BODIES:
         for offset in (1, 2):
             await rows(database, f"DROP TABLE {table}_{datetime.now(UTC) + timedelta(days=offset):%Y%m%d}")
     await rows(database, "INSERT INTO results (job_id) VALUES (%s)", ids.floor(tomorrow.timestamp()))
     migrate.upgrade(database_url)
     assert f"requests_{day}" not in partitions(engine, "requests")
-    for table in ("requests", "results"):
+    for table in migrate.BODIES:
         assert len(partitions(engine, table)) == migrate.DAYS_AHEAD + 2
 
 

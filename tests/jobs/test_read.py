@@ -13,7 +13,7 @@ from jobs.claim import claim
 from jobs.database import Database
 from jobs.errors import Conflict, NotFound
 from jobs.finish import Finisher
-from jobs.records import IdempotencyKey, NewJob, Outcome, Tier, Usage
+from jobs.records import Flags, IdempotencyKey, NewJob, Outcome, Tier, Usage
 from jobs.states import Status
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows, value
@@ -149,10 +149,11 @@ async def test_results_are_of_those_that_ended(
 
 
 async def test_what_was_asked_can_be_asked_again(database: Database, accept: Accept, new_job: MakeJob) -> None:
-    job: NewJob = new_job(body=b"\x00\xff", tier=Tier.FLEX, service_tier="flex", metadata={"a": "b"}, timeout_seconds=5)
+    said = {"tier": Tier.FLEX, "service_tier": "flex", "metadata": {"a": "b"}, "timeout_seconds": 5}
+    job: NewJob = new_job(body=b"\x00\xff", flags=Flags.UNSTORED, previous=ids.new(), **said)
     await accept(job)
     assert await read.request(database, 1, job.id) == read.StoredRequest(
-        job.endpoint, "m", job.body, Tier.FLEX, "flex", {"a": "b"}, 5, Status.QUEUED, None
+        job.endpoint, "m", job.body, Tier.FLEX, "flex", {"a": "b"}, 5, Status.QUEUED, job.flags, job.previous, None
     )
 
 

@@ -25,6 +25,7 @@ PARAMETERS: dict[str, Callable[[Any, UUID, int], list[dict[str, Any]]]] = {
     ],
     "orphan": lambda job, worker, model: [{"worker": worker, "ids": [job.id], "locked": [job.flow_id]}],
     "cancel": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
+    "lose": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
     "expire": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
     "retire": lambda job, worker, model: [{"ids": [job.id], "locked": [job.flow_id]}],
     "batch_stop": lambda job, worker, model: [
@@ -49,6 +50,7 @@ def ending(job: Any, status: Status) -> dict[str, Any]:
         **{name: [None] for name in nothing},
         **{name: [0] for name in none_used},
         "incomplete": [False],
+        **{name: [] for name in ("logged", "log_runs", "log_firsts", "log_bodies")},
     }
 
 

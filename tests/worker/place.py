@@ -20,6 +20,7 @@ from jobs.finish import Finisher
 from jobs.order import Shares
 from jobs.records import NewJob, Result, Tier
 from jobs.states import Status
+from jobs.streams import Writer
 from tests.engines.scripted import ScriptedEngine
 from tests.journal import Entry, read
 from worker.dialect import Dialect
@@ -41,7 +42,10 @@ class Place:
     deaths: int = 0
     announced: list[UUID | Result] = field(default_factory=list)
 
+    redis_url: str = "redis://127.0.0.1:1/0"
+
     def __post_init__(self) -> None:
+        self.writer = Writer(self.redis_url, "longhaul")
         self.finisher = Finisher(self.database, self.announced.extend)
         self.acceptor = Acceptor(self.database, lambda model_id, count: None)
 
@@ -56,6 +60,7 @@ class Place:
             self.model_id,
             SHARES,
             self.finisher,
+            self.writer,
             lease_is_good=lambda: self.lease_is_good,
             engine_died=self._died,
         )

@@ -72,10 +72,18 @@ async def test_finish_reasons_that_openai_does_not_know_are_mapped(reason: str, 
     ("asked", "used"),
     [("auto", "default"), ("default", "default"), ("flex", "flex"), ("priority", "priority"), ("fast", "priority")],
 )
-@pytest.mark.parametrize("endpoint", [CHAT, "/v1/responses"])
-async def test_a_service_tier_that_was_asked_for_is_echoed_as_used(endpoint: str, asked: str, used: str) -> None:
-    done = await outcome(200, chat(), endpoint, asked)
+async def test_a_service_tier_that_was_asked_for_is_echoed_as_used(asked: str, used: str) -> None:
+    done = await outcome(200, chat(), CHAT, asked)
     assert json.loads(done.body or b"") == chat() | {"service_tier": used}
+    done = await outcome(200, {"object": "response"}, "/v1/responses", asked)
+    assert json.loads(done.body or b"")["service_tier"] == used
+
+
+async def test_a_response_gets_what_openai_has_in_it_and_the_engine_has_not() -> None:
+    done = await outcome(200, {"object": "response", "output": [], "text": None}, "/v1/responses")
+    response = json.loads(done.body or b"")
+    assert (response["store"], response["text"]) == (True, {"format": {"type": "text"}})
+    assert response["completed_at"] >= response["created_at"]
 
 
 async def test_no_service_tier_is_echoed_where_openai_has_none() -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from jobs.records import Json, Registration, Tier
+from jobs.records import Flags, Json, Registration, Tier
 from tests.worker.test_assemble import JOB
 from worker.dialect import Dialect
 
@@ -60,8 +60,32 @@ def test_a_response_is_named_in_openais_way() -> None:
     assert json.loads(body)["request_id"] == f"resp_{ID.hex}"
 
 
+@pytest.mark.parametrize("endpoint", ["/v1/responses", "/v1/responses/input_tokens"])
+@pytest.mark.parametrize("said", [{}, {"store": True, "background": True, "previous_response_id": "resp_1"}])
+def test_an_engine_stores_no_response_and_runs_none_in_its_background(endpoint: str, said: Json) -> None:
+    job = replace(JOB, id=ID, endpoint=endpoint, body=json.dumps({"input": "hi", **said}).encode())
+    body = json.loads(dialect({}, endpoint).translate(job)[0])
+    assert body == {"input": "hi", "store": False, "background": False, "previous_response_id": None}
+
+
+def test_what_is_appended_to_nothing_is_valid_json() -> None:
+    job = replace(JOB, endpoint="/v1/responses", body=b"{ }")
+    assert json.loads(dialect({}, "/v1/responses").translate(job)[0])["store"] is False
+
+
 @pytest.mark.parametrize(("asked", "given"), [("fast", "auto"), ("ultrafast", "auto"), ("flex", "flex")])
 def test_a_service_tier_that_the_engine_does_not_know_is_replaced(asked: str, given: str) -> None:
     body = json.dumps({"service_tier": asked, "input": "hi"}).encode() + b" \n"
     job = replace(JOB, endpoint="/v1/responses", body=body, service_tier=asked)
     assert json.loads(dialect(BOTH, "/v1/responses").translate(job)[0])["service_tier"] == given
+
+
+def test_a_stream_is_asked_for_its_usage() -> None:
+    schema: Json = {"properties": {"stream_options": {}}}
+    streaming = replace(JOB, id=ID, flags=Flags.STREAMS, body=b'{"stream":true,"stream_options":{"other":1}}')
+    body, _ = dialect(schema).translate(streaming)
+    assert json.loads(body)["stream_options"] == {"include_usage": True}
+    assert dialect({}).translate(streaming)[0] == streaming.body
+    assert dialect(schema).translate(replace(streaming, flags=Flags.NONE))[0] == streaming.body
+    asking = replace(streaming, body=b'{"stream":true,"stream_options":{"include_usage":true}}')
+    assert dialect(schema).translate(asking)[0] == asking.body

@@ -163,3 +163,39 @@ async def test_an_app_that_raises_after_its_whole_response_has_answered() -> Non
 
     async with Replay(App(handler), "/", b"") as response:
         assert [part async for part in response] == [b"all"]
+
+
+async def test_a_sink_has_each_chunk_in_the_step_in_which_it_is_sent() -> None:
+    heard: list[bytes] = []
+    listening = asyncio.Event()
+
+    async def handler(receive: Receive, send: Send) -> None:
+        await send(START)
+        await listening.wait()
+        for number in range(3):
+            await send(chunk(b"%d" % number, more=True))
+            assert heard[-1] == b"%d" % number
+        await send(chunk(b""))
+
+    async with Replay(App(handler), "/", b"") as response:
+        listening.set()
+        await response.into(heard.append)
+    assert heard == [b"0", b"1", b"2"]
+
+
+async def test_a_sink_has_what_came_before_it() -> None:
+    heard: list[bytes] = []
+    async with Replay(App(hello), "/", b"hi") as response:
+        await response.into(heard.append)
+    assert heard == [b"you said hi"]
+
+
+async def test_what_the_app_raises_behind_a_sink_is_raised() -> None:
+    async def handler(receive: Receive, send: Send) -> None:
+        await send(START)
+        await send(chunk(b"half", more=True))
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        async with Replay(App(handler), "/", b"") as response:
+            await response.into(lambda chunk: None)

@@ -234,11 +234,28 @@ async def _app(llm: "AsyncLLM", args: Namespace) -> Any:
     await llm.reset_mm_cache()
     tasks = await llm.get_supported_tasks()
     app = build_app(args, tasks, llm.model_config)
+    if "generate" in tasks:
+        _count_input(app)
     _trim(app)
     await init_app_state(llm, app.state, args, tasks)
     enable_envs_cache()  # as EngineCore does when it is up: every token of every request looks a variable up
     app.state.server = SimpleNamespace(should_exit=False)  # what vLLM's error handler reaches for when the engine dies
     return app
+
+
+def _count_input(app: Any) -> None:
+    """OpenAI's `/v1/responses/input_tokens`, which vLLM has not: the length of the prompt that vLLM would make."""
+    from starlette.responses import JSONResponse
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+    from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+
+    async def count(request: ResponsesRequest) -> JSONResponse:
+        prompt = await app.state.serving_render.render_responses_request(request)
+        if isinstance(prompt, ErrorResponse):
+            return JSONResponse(prompt.model_dump(mode="json"), prompt.error.code)
+        return JSONResponse({"object": "response.input_tokens", "input_tokens": len(prompt.token_ids)})
+
+    app.add_api_route("/v1/responses/input_tokens", count, methods=["POST"], response_model=None)
 
 
 def _trim(app: Any) -> None:

@@ -18,7 +18,6 @@ from jobs.admission.parameters import (
     IMPOSSIBLE,
     KNOWN,
     RANGES,
-    UNBUILT,
     refuse_strangers,
 )
 from jobs.endpoints import INFERENCE, STEERING
@@ -52,7 +51,7 @@ def test_every_table_speaks_of_endpoints_and_parameters_that_exist() -> None:
     assert known >= IMPOSSIBLE.keys()
     for endpoint, ranges in RANGES.items():
         assert KNOWN[endpoint] >= ranges.keys()
-    assert not HINTS & (IMPOSSIBLE.keys() | UNBUILT.keys() | DIALECT.keys() | STEERING)
+    assert not HINTS & (IMPOSSIBLE.keys() | DIALECT.keys() | STEERING)
 
 
 def check(name: str, value: Any, endpoint: str = CHAT, engine: frozenset[str] = ENGINE) -> None:
@@ -142,11 +141,6 @@ def test_one_request_has_so_many_inputs_at_most() -> None:
         ("moderation", {}),
         ("verbosity", "low"),
         ("modalities", ["text", "audio"]),
-        ("stream", True),
-        ("stream", 0),
-        ("stream_options", {}),
-        ("background", True),
-        ("previous_response_id", "resp_1"),
         ("conversation_id", 7),
         ("white_list_token_ids", [1]),
         ("force_prompt", "{"),
@@ -161,9 +155,13 @@ def test_what_cannot_be_had_is_refused_by_name(name: str, value: Any) -> None:
     assert caught.value.code == "unsupported_parameter"
 
 
-@pytest.mark.parametrize(
-    ("name", "values"), [*IMPOSSIBLE.items(), *UNBUILT.items(), *((name, DIALECT[name]) for name in DIALECT)]
-)
+def test_what_has_no_events_does_not_stream() -> None:
+    with pytest.raises(BadRequest, match="/v1/embeddings") as caught:
+        check("stream", True, parameters.EMBEDDINGS, frozenset({"messages", "stream"}))
+    assert (caught.value.param, caught.value.code) == ("stream", "unsupported_parameter")
+
+
+@pytest.mark.parametrize(("name", "values"), [*IMPOSSIBLE.items(), *((name, DIALECT[name]) for name in DIALECT)])
 def test_a_value_that_asks_for_nothing_passes(name: str, values: tuple[Any, ...]) -> None:
     endpoint = next((endpoint for endpoint in KNOWN if name in KNOWN[endpoint]), CHAT)
     for value in values:
