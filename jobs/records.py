@@ -36,6 +36,8 @@ class Flags(IntFlag):
     """It is one of `/v1/responses`, of which OpenAI has events of its own."""
     INCOMPLETE = 128
     """Only in what a finish returns: its response says that it was cut short."""
+    DIALECT = 512
+    """Its body has parameters of our own, which the worker translates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class NewJob:
     retry_of: UUID | None = None
     webhook: OwnWebhook | None = None
     flags: Flags = Flags.NONE
+    conversation: str | None = None
+    """It is the next turn of the tenant's conversation of this name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ requests_gone AS (
 results_gone AS (
     DELETE FROM results WHERE job_id = ANY(ARRAY(SELECT id FROM gone)) AND job_id < CAST(:bound AS uuid)
 ),
+turns_gone AS (
+    DELETE FROM turns WHERE job_id = ANY(ARRAY(SELECT id FROM gone))
+),
 details_gone AS (
     DELETE FROM details WHERE job_id = ANY(ARRAY(SELECT id FROM gone))
 )
