@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import structlog
 
+from jobs import payload
+from jobs.error_response import body_of
+from jobs.errors import BadRequest
 from jobs.records import ClaimedJob, Outcome
 from jobs.states import Status
 from worker import error_body
 from worker.assemble import assemble
-from worker.dialect import Dialect
+from worker.dialect import Dialect, Translated
 from worker.engines import Engine, EngineDead
 from worker.replay import Replay
 
@@ -28,10 +31,15 @@ async def attempt(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome 
 
     Raises:
         EngineDead: what came back is no result.
+        SQLAlchemyError: the database was away, which the translation needed.
     """
     try:
+        request = await dialect.translate(job)
+    except BadRequest as error:
+        return Outcome(Status.FAILED, 400, payload.write(body_of(error, job.endpoint, 400)))
+    try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
-            outcome = await _replay(engine, dialect, job)
+            outcome = await _replay(engine, request, job)
     except Exception as error:
         if isinstance(error, TimeoutError) and limit.expired():
             return Outcome(
@@ -48,10 +56,9 @@ async def attempt(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome 
     return outcome
 
 
-async def _replay(engine: Engine, dialect: Dialect, job: ClaimedJob) -> Outcome | BackOff:
-    body, headers = dialect.translate(job)
-    async with Replay(engine.app, job.endpoint, body, headers) as response:
+async def _replay(engine: Engine, request: Translated, job: ClaimedJob) -> Outcome | BackOff:
+    async with Replay(engine.app, job.endpoint, request.body, request.headers) as response:
         back_off = engine.verdict(response.status, response.headers)
         if back_off is not None:
             return BackOff(back_off)
-        return await assemble(job, response)
+        return request.restore(await assemble(job, response))

@@ -22,6 +22,7 @@ from jobs.secrets import Vault
 from jobs.settings import Settings
 
 _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
+_SAMPLES: Final = ("n", "best_of")
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -70,6 +71,7 @@ class Admission:
         agreed = inside if outside is None else _joined(outside, inside)
         webhook = None if agreed.webhook is None else await self._webhook(submit, agreed.webhook)
         waited = submit.waited and webhook is None
+        conversation = parameters.conversation(submit.endpoint, body, submit.line)
         digest = _digest(submit.endpoint, submit.raw, outside)
         return NewJob(
             id=submit.id,
@@ -88,7 +90,8 @@ class Admission:
             key=IdempotencyKey(submit.key, digest) if submit.key is not None else None,
             repeat_hash=digest if waited else None,
             webhook=webhook,
-            flags=Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook),
+            flags=_spoken(body) | (Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook)),
+            conversation=None if conversation is None else terms.storable(conversation, "conversation_id"),
         )
 
     async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
@@ -101,6 +104,7 @@ class Admission:
         model = self._catalog.find(request.model)
         _served(model, request.endpoint)
         agreed = Terms(request.tier, request.service_tier, request.metadata, None, request.timeout_seconds)
+        body = payload.parse(request.body)
         return NewJob(
             id=ids.new(),
             tenant_id=tenant.id,
@@ -110,14 +114,15 @@ class Admission:
             body=request.body,
             tier=request.tier,
             waited=False,
-            cost=_cost(request.endpoint, request.body, payload.parse(request.body), model, agreed),
+            cost=_cost(request.endpoint, request.body, body, model, agreed),
             timeout_seconds=request.timeout_seconds,
             service_tier=request.service_tier,
             metadata=request.metadata,
             key=IdempotencyKey(key, _digest("retry", old.bytes, None)) if key is not None else None,
             retry_of=old,
             webhook=request.webhook,
-            flags=_told(request.endpoint, request.webhook),
+            flags=_spoken(body) | _told(request.endpoint, request.webhook),
+            conversation=parameters.conversation(request.endpoint, body, line=False),
         )
 
     async def _webhook(self, submit: Submit, asked: Webhook) -> OwnWebhook:
@@ -202,6 +207,10 @@ def _told(endpoint: str, webhook: OwnWebhook | None) -> Flags:
     return flags | Flags.RESPONSES if endpoint == parameters.RESPONSES else flags
 
 
+def _spoken(body: Json) -> Flags:
+    return Flags.DIALECT if parameters.speaks_dialect(body) else Flags.NONE
+
+
 def _joined(outside: Terms, inside: Terms) -> Terms:
     named = outside if outside.service_tier is not None else inside
     return Terms(
@@ -230,7 +239,5 @@ def _cost(endpoint: str, raw: bytes, body: Json, model: Model, agreed: Terms) ->
     limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
     prompts = body.get("prompt")
     together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
-    samples = body.get("n")
-    return estimate(
-        len(raw), min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
-    )
+    samples = max((body[name] for name in _SAMPLES if isinstance(body.get(name), int)), default=1)
+    return estimate(len(raw), min(limits, default=None), together * samples, model, agreed.tier)

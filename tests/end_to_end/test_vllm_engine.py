@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import jsonschema_rs
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 
 from jobs import ids
 from jobs.endpoints import INFERENCE
-from jobs.records import ClaimedJob, Outcome, Registration, Tier
+from jobs.records import ClaimedJob, Json, Outcome, Registration, Tier
 from jobs.settings import Settings
 from jobs.states import Status
 from longhaul import tiny_model
@@ -64,13 +65,17 @@ class Running:
     def __init__(self, engine: VllmEngine, registration: Registration) -> None:
         self.engine = engine
         self.registration = registration
-        self._dialect = Dialect(registration)
+        self._dialect = Dialect(registration, engine, _nothing_before)
 
     async def run(self, job: ClaimedJob) -> Outcome:
         """One attempt, on which the engine does not back off."""
         outcome = await attempt(self.engine, self._dialect, job)
         assert isinstance(outcome, Outcome)
         return outcome
+
+
+async def _nothing_before(job_id: UUID) -> list[Json]:
+    return []
 
 
 def job(endpoint: str, body: dict[str, Any], tier: Tier = Tier.DEFAULT, service_tier: str | None = None) -> ClaimedJob:
