@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from api import envelope, parts
 from api.exchange import Exchange
-from api.routes import batches, deliveries, files, health, inference, jobs, models, uploads, webhook_endpoints
+from api.routes import batches, deliveries, files, health, inference, jobs, models, prompt, uploads, webhook_endpoints
 from jobs.settings import Settings
 
 
@@ -26,7 +26,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.stopping = stopping
     inference.install(app)
-    for resource in (jobs, files, uploads, batches, webhook_endpoints, deliveries, models, health):
+    for resource in (jobs, files, uploads, batches, webhook_endpoints, deliveries, models, prompt, health):
         app.include_router(resource.router)
     envelope.install(app)
     app.add_middleware(Exchange)
