@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import answers, auth, exchange, parts, payload, prefer
+from api import answers, auth, exchange, limits, parts, payload, prefer
 from jobs.admission import terms
 from jobs.admission.admit import Submit, multipart_refused
 from jobs.endpoints import INFERENCE, MULTIPART
@@ -35,6 +35,7 @@ async def create(request: Request) -> Response:
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
     )
     job = await here.admission.admit(submit)
+    await limits.refuse_flex(here, [job])
     return await answers.answer(here, request, job, preference)
 
 
