@@ -28,6 +28,7 @@ async def add(connection: Driver, jobs: Sequence[NewJob]) -> None:
     transaction that inserted them."""
     turns = [job for job in jobs if job.conversation is not None]
     if turns:
+        await fetch(connection, "turns_hold", **_named(turns))
         await fetch(connection, "turns_add", ids=[job.id for job in turns], **_named(turns))
 
 

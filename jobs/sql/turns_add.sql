@@ -1,5 +1,6 @@
 -- The next turns of conversations, in the order of the arrays. Each waits for the newest turn before it that has not
--- ended, and is out of its flow's count until then. After turns_lock.sql, and accept.sql, which locked the flows.
+-- ended, and is out of its flow's count until then. After turns_lock.sql, accept.sql, which locked the flows, and
+-- turns_hold.sql.
 WITH incoming AS MATERIALIZED (
     SELECT i.*, coalesce((
                SELECT max(turn) FROM turns t WHERE t.tenant_id = i.tenant_id AND t.conversation = i.conversation
@@ -9,20 +10,13 @@ WITH incoming AS MATERIALIZED (
     -- a flush that is sent twice has added them already
     WHERE NOT EXISTS (SELECT FROM turns t WHERE t.job_id = i.job_id)
 ),
--- Locked, they cannot end unseen: who ends one afterwards finds those that wait for it.
-unended AS MATERIALIZED (
-    SELECT j.id, t.tenant_id, t.conversation, t.turn
-    FROM turns t JOIN jobs j ON j.id = t.job_id
-    WHERE (t.tenant_id, t.conversation) IN (SELECT tenant_id, conversation FROM incoming)
-      AND j.status IN ('queued', 'in_progress')
-    ORDER BY j.id
-    FOR UPDATE OF j
-),
 placed AS MATERIALIZED (
     SELECT i.job_id, i.tenant_id, i.conversation, i.last + row_number() OVER w AS turn,
            coalesce(lag(i.job_id) OVER w, (
-               SELECT u.id FROM unended u WHERE u.tenant_id = i.tenant_id AND u.conversation = i.conversation
-               ORDER BY u.turn DESC LIMIT 1
+               SELECT j.id FROM turns t JOIN jobs j ON j.id = t.job_id
+               WHERE t.tenant_id = i.tenant_id AND t.conversation = i.conversation
+                 AND j.status IN ('queued', 'in_progress')
+               ORDER BY t.turn DESC LIMIT 1
            )) AS previous
     FROM incoming i
     WINDOW w AS (PARTITION BY i.tenant_id, i.conversation ORDER BY i.place)

@@ -6,23 +6,16 @@ WITH waiting AS MATERIALIZED (
     WHERE j.blocked_on = ANY(CAST(:ids AS uuid[])) AND j.status = 'queued'
       AND j.flow_id = ANY(CAST(:locked AS bigint[]))
 ),
-unended AS MATERIALIZED (
-    SELECT j.id, t.tenant_id, t.conversation, t.turn
-    FROM turns t JOIN jobs j ON j.id = t.job_id
-    WHERE (t.tenant_id, t.conversation) IN (SELECT tenant_id, conversation FROM waiting)
-      AND j.status IN ('queued', 'in_progress')
-    ORDER BY j.id
-    FOR UPDATE OF j
-),
 moved AS (
     UPDATE jobs
     SET blocked_on = (
-        SELECT u.id FROM unended u
-        WHERE u.tenant_id = w.tenant_id AND u.conversation = w.conversation AND u.turn < w.turn
-        ORDER BY u.turn DESC LIMIT 1
+        SELECT e.id FROM turns t JOIN jobs e ON e.id = t.job_id
+        WHERE t.tenant_id = w.tenant_id AND t.conversation = w.conversation AND t.turn < w.turn
+          AND e.status IN ('queued', 'in_progress')
+        ORDER BY t.turn DESC LIMIT 1
     )
     FROM waiting w
-    WHERE jobs.id = w.id AND w.id IN (SELECT id FROM unended)
+    WHERE jobs.id = w.id AND jobs.status = 'queued'
     RETURNING jobs.id, jobs.flow_id, jobs.place, jobs.blocked_on
 ),
 opened AS (

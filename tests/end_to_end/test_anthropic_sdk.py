@@ -65,7 +65,10 @@ def test_the_result_of_a_tool_is_read(claude: Anthropic) -> None:
     colour: Any = {"type": "object", "properties": {"colour": {"type": "string"}}}
     told: list[Any] = [
         *HELLO,
-        {"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "paint", "input": {"colour": "red"}}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool_use", "id": "1", "name": "paint", "input": {"colour": "red"}}],
+        },
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1", "content": "painted"}]},
     ]
     tools: list[Any] = [{"name": "paint", "input_schema": colour}]

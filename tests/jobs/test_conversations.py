@@ -2,13 +2,14 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
 
-from control import turns
-from jobs import cancel, claim, conversations, lease, read
+from control import purge, turns
+from jobs import cancel, claim, conversations, ids, lease, read
 from jobs.accept import Acceptor
 from jobs.database import Database
 from jobs.finish import Finisher
@@ -232,3 +233,13 @@ def test_the_newest_system_message_stands_in_front(earlier: list[str], new: list
 def test_a_tool_call_is_part_of_what_was_said() -> None:
     call = {"role": "assistant", "tool_calls": [{"id": "1"}]}
     assert conversations.joined([call], [{"role": "tool", "content": "done"}])[0] == call
+
+
+async def test_jobs_that_are_purged_take_their_turns_along(talk: Talk, accept: Accept, new_job: MakeJob) -> None:
+    old = turn(new_job, id=ids.floor(time.time() - 40 * 86_400))
+    [kept] = (await accept(old), await accept(turn(new_job)))[1]
+    for _ in range(2):
+        [running] = await talk.claim()
+        await talk.end(running)
+    await purge.run(talk.database, 30)
+    assert [row.job_id for row in await rows(talk.database, "SELECT job_id FROM turns")] == [kept]
