@@ -16,6 +16,7 @@ from api.routes import (
     inference,
     jobs,
     models,
+    prompt,
     responses,
     uploads,
     webhook_endpoints,
@@ -37,7 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.stopping = stopping
     inference.install(app)
-    for resource in (jobs, responses, files, uploads, batches, webhook_endpoints, deliveries, models, health):
+    for resource in (jobs, responses, files, uploads, batches, webhook_endpoints, deliveries, models, prompt, health):
         app.include_router(resource.router)
     envelope.install(app)
     app.add_middleware(Exchange)

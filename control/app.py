@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from celery.worker import state
 
-from control import abandon, deadlines, expire, finalise, forget, purge, reconcile, rescue, sweep
+from control import abandon, deadlines, expire, finalise, forget, purge, reconcile, rescue, sweep, turns
 from control.deliver import Courier
 from control.egress import Egress
 from control.ingest import Ingest
@@ -121,6 +121,7 @@ class Control:
             Chore("rescue", soon, rescues),
             Chore("expire", seconds, lambda: expire.run(database, announce)),
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
+            Chore("turns", seconds, lambda: turns.run(database, self._publisher.publish)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
             Chore("ingest", _POLL_SECONDS, ingest.run, shared=True),
             Chore("finalise", _LOOK_SECONDS, finalises, shared=True),

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from jobs import metrics
+from jobs import conversations, metrics
 from jobs.database import Database, Driver, Rows, fetch, is_connection_lost
 from jobs.errors import BadRequest, Unavailable, Unprocessable
 from jobs.group_commit import GroupCommit
@@ -101,8 +101,8 @@ class Acceptor:
             try:
                 # Not inside a transaction: that holds a connection while the flows ask for another.
                 flows = await self._flows_of(jobs)
-                if any(job.key for job in jobs):
-                    return await self._commit_keyed(submissions, flows)
+                if any(job.key or job.conversation is not None for job in jobs):
+                    return await self._commit_named(submissions, flows)
                 _insist(flows, await self._database.run("accept", **_columns(jobs, flows)))
             except _FlowsRemoved:
                 self._flows.clear()
@@ -110,9 +110,10 @@ class Acceptor:
             return [[Accepted(job.id, False) for job in submission] for submission in submissions], jobs
         raise Unavailable("The order's flows were removed while the job was accepted; try again.")
 
-    async def _commit_keyed(
+    async def _commit_named(
         self, submissions: Sequence[Submission], flows: Flows
     ) -> tuple[list[list[Accepted] | Exception], list[NewJob]]:
+        """With jobs that have an idempotency key or a conversation: their names are locked, before the flows."""
         async with self._database.transaction() as connection:
             answers = await _recognise(connection, submissions)
             fresh = [
@@ -124,7 +125,9 @@ class Acceptor:
             ]
             if fresh:
                 needed = {key: flows[key] for key in map(_flow_key, fresh)}
+                await conversations.lock(connection, fresh)
                 _insist(needed, await fetch(connection, "accept", **_columns(fresh, needed)))
+                await conversations.add(connection, fresh)
         return answers, fresh
 
     async def _flows_of(self, jobs: Sequence[NewJob]) -> Flows:

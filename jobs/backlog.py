@@ -41,10 +41,17 @@ class Backlog:
         """
         key = (model_id, tier)
         until, lane = self._kept.get(key, (0.0, None))
+        if lane is not None and time.monotonic() < until:
+            lane = Lane(lane.queued + 1, lane.tokens_per_second)
+            self._kept[key] = (until, lane)
+            return lane
+        return await self.lane(model_id, tier)
+
+    async def lane(self, model_id: int, tier: Tier) -> Lane | None:
+        """A lane as it was at most a second ago. None while the database is away."""
+        key = (model_id, tier)
+        until, lane = self._kept.get(key, (0.0, None))
         if time.monotonic() < until:
-            if lane is not None:
-                lane = Lane(lane.queued + 1, lane.tokens_per_second)
-                self._kept[key] = (until, lane)
             return lane
         asking = self._asking.get(key)
         if asking is None:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from jobs import conversations
 from jobs.database import Database, fetch
+from jobs.records import Flags
 
 
 async def cancel(database: Database, ids: Sequence[UUID]) -> list[UUID]:
@@ -35,6 +37,7 @@ async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]
     if not ids:
         return []
     ended: list[UUID] = []
+    followed: list[UUID] = []
     remaining = list(ids)
     # A job that a rescue moves to its suspect flow between look and lock is missed; the next round finds it there.
     for _ in range(3):
@@ -42,7 +45,9 @@ async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]
             locked = await fetch(connection, "flows_lock", ids=remaining)
             rows = await fetch(connection, name, ids=remaining, locked=[flow.id for flow in locked])
         ended += [row.id for row in rows]
+        followed += [row.id for row in rows if row.flags & Flags.SUCCESSOR]
         remaining = [job for job in remaining if job not in set(ended)]
         if not remaining or not await database.run("unfinished", ids=remaining):
             break
+    await conversations.free(database, followed)
     return ended

@@ -9,7 +9,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from jobs import metrics, payload
+from jobs import conversations, metrics, payload
 from jobs.database import Database
 from jobs.group_commit import GroupCommit
 from jobs.records import ClaimedJob, Flags, Outcome, Result
@@ -28,17 +28,20 @@ _log = structlog.get_logger()
 
 class Finisher:
     """Records outcomes. After each commit `announce(ended)` hears of them, with the results of those that a client
-    waits for, and `deliver()` that webhooks wait to be sent, if any do; neither may block."""
+    waits for, `deliver()` that webhooks wait to be sent, if any do, and `publish(queue, count)` of the turns of
+    conversations that may run now; none may block."""
 
     def __init__(
         self,
         database: Database,
         announce: Callable[[Sequence[UUID | Result]], None],
         deliver: Callable[[], None] = lambda: None,
+        publish: Callable[[str, int], None] = lambda queue, count: None,
     ) -> None:
         self._database = database
         self._announce = announce
         self._deliver = deliver
+        self._publish = publish
         self._group: GroupCommit[Ending, bool] = GroupCommit(
             self._flush, limit=_COMPANY, size_of=_size, load=_LOAD_BYTES
         )
@@ -93,6 +96,11 @@ class Finisher:
             else:
                 if rows and rows[0].told:
                     self._deliver()
+                freed = await conversations.free(
+                    self._database, [row.id for row in rows if row.flags & Flags.SUCCESSOR]
+                )
+                for queue, count in freed.items():
+                    self._publish(queue, count)
                 outcomes = {job.id: outcome for job, outcome in endings}
                 return {row.id: outcomes[row.id] for row in rows}
 

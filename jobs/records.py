@@ -39,6 +39,8 @@ class Flags(IntFlag):
     """Only in what a finish returns: its response says that it was cut short."""
     UNSTORED = 256
     """Its client asked not to keep the response: nobody retrieves or continues it."""
+    DIALECT = 512
+    """Its body has parameters of our own, which the worker translates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class NewJob:
     flags: Flags = Flags.NONE
     previous: UUID | None = None
     """The response that this one continues."""
+    conversation: str | None = None
+    """It is the next turn of the tenant's conversation of this name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,12 @@ class Settings(BaseSettings):
     wait_seconds: int = Field(600, alias="LONGHAUL_MAX_WAIT", ge=1, description="Longest `wait` of one request.")
 
     # Order.
+    flex_queue_limit: int | None = Field(
+        None,
+        alias="LONGHAUL_FLEX_QUEUE",
+        ge=0,
+        description="Refuse `flex` with 429 `resource_unavailable` while so many of a model's wait; unset: never.",
+    )
     shares: Annotated[dict[str, float], NoDecode] = Field(
         default={"priority": 0.4, "default": 0.3, "flex": 0.1, "batch": 0.2},
         alias="LONGHAUL_SHARES",

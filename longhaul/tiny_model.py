@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 BEGIN, END, PAD, SYSTEM, USER, ASSISTANT = "<|begin|>", "<|end|>", "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>"
+INFILL = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+"""Before what stands in front of a gap, behind it, and in it, as models of code have them."""
 VOCABULARY = 2048
 CONTEXT = 2048
 
@@ -85,7 +87,7 @@ def _tokenizer() -> "PreTrainedTokenizerFast":
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=[BEGIN, END, PAD, SYSTEM, USER, ASSISTANT],
+        special_tokens=[BEGIN, END, PAD, SYSTEM, USER, ASSISTANT, *INFILL],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -95,7 +97,7 @@ def _tokenizer() -> "PreTrainedTokenizerFast":
         bos_token=BEGIN,
         eos_token=END,
         pad_token=PAD,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT, *INFILL],
         chat_template=CHAT_TEMPLATE,
         model_max_length=CONTEXT,
     )

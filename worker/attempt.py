@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 import structlog
 
+from jobs import payload
+from jobs.error_response import body_of
+from jobs.errors import BadRequest
 from jobs.records import ClaimedJob, Flags, Outcome
 from jobs.states import Status
 from jobs.streams import Writer
 from worker import error_body
 from worker.asgi import Headers
 from worker.assemble import assemble
-from worker.dialect import Dialect
+from worker.dialect import Dialect, Translated
 from worker.engines import Engine, EngineDead
 from worker.replay import Replay
 from worker.stream import Stream
@@ -33,6 +36,7 @@ async def attempt(engine: Engine, dialect: Dialect, writer: Writer, job: Claimed
 
     Raises:
         EngineDead: what came back is no result.
+        SQLAlchemyError: the database was away, which the translation needed.
     """
     if not job.flags & Flags.STREAMS:
         return await _attempt(engine, dialect, job)
@@ -46,8 +50,12 @@ async def _attempt(
     engine: Engine, dialect: Dialect, job: ClaimedJob, stream: Stream | None = None
 ) -> Outcome | BackOff:
     try:
+        request = await dialect.translate(job)
+    except BadRequest as error:
+        return Outcome(Status.FAILED, 400, payload.write(body_of(error, job.endpoint, 400)))
+    try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
-            outcome = await _replay(engine, dialect, job, stream)
+            outcome = await _replay(engine, request, job, stream)
     except Exception as error:
         if isinstance(error, TimeoutError) and limit.expired():
             return Outcome(
@@ -64,16 +72,15 @@ async def _attempt(
     return outcome
 
 
-async def _replay(engine: Engine, dialect: Dialect, job: ClaimedJob, stream: Stream | None) -> Outcome | BackOff:
-    body, headers = dialect.translate(job)
-    async with Replay(engine.app, job.endpoint, body, headers) as response:
+async def _replay(engine: Engine, request: Translated, job: ClaimedJob, stream: Stream | None) -> Outcome | BackOff:
+    async with Replay(engine.app, job.endpoint, request.body, request.headers) as response:
         back_off = engine.verdict(response.status, response.headers)
         if back_off is not None:
             return BackOff(back_off)
         if stream is None or not _is_stream(response.status, response.headers):
-            return await assemble(job, response)
+            return request.restore(await assemble(job, response))
         await response.into(stream.feed)
-        return stream.outcome()
+        return request.restore(stream.outcome())
 
 
 def _is_stream(status: int, headers: Headers) -> bool:

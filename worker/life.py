@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import gc
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import bell, metrics, wake
+from jobs import bell, conversations, metrics, wake
 from jobs.broker import DELIVER_QUEUE
 from jobs.database import Database
 from jobs.errors import Conflict
@@ -21,7 +22,7 @@ from jobs.records import Model, Registration, Tier
 from jobs.settings import Settings
 from jobs.streams import Writer
 from jobs.tickets import Publisher
-from worker.dialect import Dialect
+from worker.dialect import Dialect, extended
 from worker.drain import Stop, Stopped, bury, drain, hand_back
 from worker.engines import Engine, EngineArgumentError
 from worker.heartbeat import Heartbeat, Lease
@@ -72,7 +73,7 @@ class Life:
         _log.info("loading the engine", engine=self._settings.engine)
         try:
             await self._stop.before(self._engine.start())
-            registration = await self._stop.before(self._engine.describe())
+            registration = extended(await self._stop.before(self._engine.describe()))
             await self._keep_stores(registration)
         finally:
             await self._engine.stop()
@@ -85,11 +86,16 @@ class Life:
         publisher.start()
         try:
             lease, model = await self._stop.before(self._register(database, registration))
-            finisher = Finisher(database, announcer.announce, lambda: publisher.publish(DELIVER_QUEUE, 1, 1))
+            finisher = Finisher(
+                database,
+                announcer.announce,
+                lambda: publisher.publish(DELIVER_QUEUE, 1, 1),
+                lambda queue, turns: publisher.publish(queue, turns, turns, bell=True),
+            )
             runner = self._runner = Runner(
                 database,
                 self._engine,
-                Dialect(registration),
+                Dialect(registration, self._engine, functools.partial(conversations.before, database)),
                 self._identity.worker,
                 model.id,
                 Shares(

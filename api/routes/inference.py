@@ -3,7 +3,7 @@
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
 
-from api import answers, auth, background, exchange, parts, payload, prefer
+from api import answers, auth, background, exchange, limits, parts, payload, prefer
 from api.live import Live
 from jobs.admission import terms
 from jobs.admission.admit import Submit, multipart_refused
@@ -37,6 +37,7 @@ async def create(request: Request) -> Response:
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
     )
     job = await here.admission.admit(submit)
+    await limits.refuse_flex(here, [job])
     if Flags.BACKGROUND in job.flags:
         return await background.begin(here, request, job)
     if job.waited and job.flags & Flags.STREAMS:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from api import answers, auth, envelope, exchange, objects, paging, parts, payload
+from api import answers, auth, envelope, exchange, limits, objects, paging, parts, payload
 from api.events import Events, place
 from api.parts import Parts
 from api.payload import JsonResponse
@@ -42,6 +42,7 @@ async def submit(request: Request, tenant: Caller) -> Response:
     if isinstance(value, list):
         return await _submit_all(here, request, tenant, value)
     job = await _admit(here, tenant, value, exchange.id_of(request), request.headers.get("idempotency-key"))
+    await limits.refuse_flex(here, [job])
     accepted = await here.acceptor.accept(job)
     return await answers.accepted_response(here, request, job, accepted.id)
 
@@ -121,6 +122,7 @@ async def retry(request: Request, tenant: Caller, job_id: str) -> Response:
     if not stored.status.terminal:
         raise Conflict(f"Cannot retry a job with status '{stored.status}'.")
     job = await here.admission.again(tenant, identity, stored, key)
+    await limits.refuse_flex(here, [job])
     accepted = await here.acceptor.accept(job)
     return await answers.accepted_response(here, request, job, accepted.id)
 
@@ -155,6 +157,7 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
     if faults:
         errors = [{"index": index, **error_response.fields(error)} for index, error in faults]
         return envelope.response(request, faults[0][1], errors=errors)
+    await limits.refuse_flex(here, jobs)
     accepted = await here.acceptor.accept_all(jobs)
     data = [await answers.accepted_object(here, job, one.id) for job, one in zip(jobs, accepted, strict=True)]
     return JsonResponse({"object": "list", "data": data}, 202)

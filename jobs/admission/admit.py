@@ -24,6 +24,7 @@ from jobs.settings import Settings
 _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES})
 _LASTING: Final = Flags.BACKGROUND | Flags.UNSTORED
 """What a request said that holds for its retries too."""
+_SAMPLES: Final = ("n", "best_of")
 _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
@@ -75,6 +76,7 @@ class Admission:
         keeps = kept.read(submit.endpoint, body, submit.line)
         earlier = 0 if keeps.previous is None else await self._earlier(submit.tenant, keeps.previous)
         waited = submit.waited and webhook is None and not keeps.background
+        conversation = parameters.conversation(submit.endpoint, body, submit.line)
         digest = _digest(submit.endpoint, submit.raw, outside)
         return NewJob(
             id=submit.id,
@@ -95,8 +97,10 @@ class Admission:
             webhook=webhook,
             flags=(Flags.NONE if waited or submit.line else _told(submit.endpoint, webhook))
             | _streams(submit.endpoint, body)
+            | _spoken(body)
             | keeps.flags,
             previous=keeps.previous,
+            conversation=None if conversation is None else terms.storable(conversation, "conversation_id"),
         )
 
     async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
@@ -130,8 +134,10 @@ class Admission:
             webhook=request.webhook,
             flags=_told(request.endpoint, request.webhook)
             | _streams(request.endpoint, body)
+            | _spoken(body)
             | request.flags & _LASTING,
             previous=request.previous,
+            conversation=parameters.conversation(request.endpoint, body, line=False),
         )
 
     async def _earlier(self, tenant: Tenant, previous: UUID) -> int:
@@ -223,6 +229,10 @@ def _streams(endpoint: str, body: Json) -> Flags:
     return Flags.STREAMS if endpoint in STREAMING and body.get("stream") else Flags.NONE
 
 
+def _spoken(body: Json) -> Flags:
+    return Flags.DIALECT if parameters.speaks_dialect(body) else Flags.NONE
+
+
 def _joined(outside: Terms, inside: Terms) -> Terms:
     named = outside if outside.service_tier is not None else inside
     return Terms(
@@ -251,7 +261,5 @@ def _cost(endpoint: str, size: int, body: Json, model: Model, agreed: Terms) -> 
     limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
     prompts = body.get("prompt")
     together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
-    samples = body.get("n")
-    return estimate(
-        size, min(limits, default=None), together * (samples if isinstance(samples, int) else 1), model, agreed.tier
-    )
+    samples = max((body[name] for name in _SAMPLES if isinstance(body.get(name), int)), default=1)
+    return estimate(size, min(limits, default=None), together * samples, model, agreed.tier)

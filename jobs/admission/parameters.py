@@ -1,5 +1,6 @@
 """OpenAI's own parameters of each endpoint: which are hints, which cannot be had, and the ranges OpenAI documents."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -90,7 +91,10 @@ DIALECT: Final[Mapping[str, tuple[Any, ...]]] = {
     "best_of": (None, 1),
     "suffix": (None,),
 }
-"""Further parameters that Longhaul does not translate yet: refused unless the engine itself knows them."""
+"""Parameters of our own, with the values that ask for nothing. A worker that can translate them for its engine puts
+them into the schemas that it registers; elsewhere they are refused."""
+
+_INTEGER: Final = re.compile(r"-?[0-9]+")
 
 _STREAM_OPTIONS: Final = frozenset({"include_usage", "continuous_usage_stats", "include_obfuscation"})
 """OpenAI's and vLLM's. Obfuscation pads what goes over the public internet to OpenAI's clients; it is no part of an
@@ -182,7 +186,7 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
         if name in engine or name in OUR_OWN:
             continue
         elif name in DIALECT:
-            _refuse_unless_idle(name, value, DIALECT[name], "is not supported yet")
+            _refuse_unless_idle(name, value, DIALECT[name], "is not supported by this model")
         elif name in KNOWN.get(endpoint, ()):
             if name in IMPOSSIBLE:
                 _refuse_unless_idle(name, value, IMPOSSIBLE[name], "is not supported by this server")
@@ -190,6 +194,29 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
             raise BadRequest(
                 f"Unrecognized request argument supplied: {name:.100}", param=name[:100], code="unknown_parameter"
             )
+
+
+def speaks_dialect(body: Json) -> bool:
+    """Whether it has parameters of our own, which only a worker understands: by name, or tokens by their text."""
+    if not DIALECT.keys().isdisjoint(body):
+        return True
+    bias = body.get("logit_bias")
+    return isinstance(bias, dict) and not all(map(_INTEGER.fullmatch, bias))
+
+
+def conversation(endpoint: str, body: Json, line: bool) -> str | None:
+    """The name of the conversation whose next turn this request is, if it is one; a number is its digits.
+
+    Raises:
+        BadRequest: it cannot be a name, or this is a `line` of a batch, whose lines run in no order.
+    """
+    name = body.get("conversation_id")
+    if endpoint != CHAT or name is None:
+        return None
+    if line:
+        message = "Unsupported parameter: 'conversation_id' is not supported in a batch, whose lines have no order."
+        raise BadRequest(message, param="conversation_id", code="unsupported_parameter")
+    return str(name)
 
 
 def tier(value: object) -> Tier:

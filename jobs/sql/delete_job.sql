@@ -4,6 +4,7 @@ WITH result AS (DELETE FROM results WHERE job_id = :id),
 stream AS (DELETE FROM streams WHERE job_id = :id),
 request AS (DELETE FROM requests WHERE job_id = :id),
 detail AS (DELETE FROM details WHERE job_id = :id),
+turn AS (DELETE FROM turns WHERE job_id = :id),
 told AS (
     -- deliveries stay, but without the result
     UPDATE deliveries SET body = event_body(subject_id, type, created_at), includes_result = false

@@ -15,6 +15,9 @@ results_gone AS (
 streams_gone AS (
     DELETE FROM streams WHERE job_id = ANY(ARRAY(SELECT id FROM gone)) AND job_id < CAST(:bound AS uuid)
 ),
+turns_gone AS (
+    DELETE FROM turns WHERE job_id = ANY(ARRAY(SELECT id FROM gone))
+),
 details_gone AS (
     DELETE FROM details WHERE job_id = ANY(ARRAY(SELECT id FROM gone))
 )

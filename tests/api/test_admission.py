@@ -157,7 +157,6 @@ async def test_what_is_not_on_the_list_does_not_exist(client: Client, database: 
         "/invocations",
         "/sleep",
         "/v1/chat/completions/render",
-        "/",
     ]:
         error = await refused(client, database, await client.post(path, json=chat()), 404)
         assert error["code"] == "unknown_url"

@@ -14,17 +14,19 @@ from openai import AsyncOpenAI, OpenAI
 
 from longhaul import tiny_model
 from longhaul.embedded import free_port
+from tests.end_to_end import models
 from tests.processes import Deployment, deployed
 
 TINY: Final = "tiny"
 ALIASES: Final = ("org/tiny", "/srv/models/tiny")
 EMBED: Final = "org/embed"
+ADAPTER: Final = "org/embed-lora"
 VLLM: Final = {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "1"}
 _CHATS: Final = (
     *("--served-model-name", TINY, *ALIASES, "--max-num-seqs", "32"),
     *("--enable-auto-tool-choice", "--tool-call-parser", "hermes"),
 )
-_EMBEDS: Final = ("--served-model-name", EMBED, "--runner", "pooling")
+_EMBEDS: Final = ("--served-model-name", EMBED, "--runner", "pooling", "--enable-lora", "--max-lora-rank", "8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
     async with deployed(folder, LONGHAUL_LEASE="60", **VLLM) as deployment:
         deployment.spawn("control")
         await deployment.start_api()
+        lora = await asyncio.to_thread(models.adapter, model, folder / "lora")
+        embeds = (*_EMBEDS, "--lora-modules", f"{ADAPTER}={lora}")
         ports = {TINY: free_port(), EMBED: free_port()}
         await asyncio.gather(
             *(
@@ -56,7 +60,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
                     LONGHAUL_ENGINE="tests.end_to_end.served:factory",
                     LONGHAUL_TEST_PORT=str(ports[name]),
                 )
-                for name, arguments in ((TINY, _CHATS), (EMBED, _EMBEDS))
+                for name, arguments in ((TINY, _CHATS), (EMBED, embeds))
             )
         )
         yield Stack(deployment, model, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})

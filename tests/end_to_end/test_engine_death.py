@@ -60,7 +60,14 @@ async def test_no_job_fails_with_its_engine(stack: Stack, sdk: OpenAI, tmp_path:
         os.kill(core, signal.SIGKILL)
         assert await worker.ended(60) == 1
 
+        known = (await client.get(f"/v1/models/{NAME}")).json()
+        assert (known["id"], known["workers"]) == (NAME, 0)
+        late = (await client.post("/v1/jobs", json={"endpoint": "/v1/completions", "body": body})).json()
+        assert late["status"] == "queued"
         await deployment.start_worker("successor", *served, LONGHAUL_ENGINE="vllm", **VLLM)
+        assert (await client.get(f"/v1/models/{NAME}")).json()["workers"] == 1
+        served_late = (await client.get(f"/v1/jobs/{late['id']}", params={"wait": 50})).json()
+        assert (served_late["status"], served_late["response"]["body"]["model"]) == ("completed", NAME)
         done = [(await client.get(f"/v1/jobs/{job}", params={"wait": 50})).json() for job in accepted]
     assert Counter(job["status"] for job in done) == {"completed": JOBS}
     assert {job["usage"]["output_tokens"] for job in done} == {100}

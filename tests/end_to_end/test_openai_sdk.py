@@ -10,7 +10,7 @@ from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletion
 
 from longhaul import tiny_model
-from tests.end_to_end.conftest import ALIASES, EMBED, TINY, Stack
+from tests.end_to_end.conftest import ADAPTER, ALIASES, EMBED, TINY, Stack
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 
@@ -152,7 +152,8 @@ def test_embeddings_come_as_base64_unless_asked_for_as_numbers(sdk: OpenAI) -> N
 
 def test_models_are_listed(sdk: OpenAI) -> None:
     listed = {model.id: model for model in sdk.models.list()}
-    assert {TINY, *ALIASES, EMBED} <= set(listed)
+    assert {TINY, *ALIASES, ADAPTER, EMBED} <= set(listed)
+    assert (listed[ADAPTER].to_dict()["root"], listed[ADAPTER].to_dict()["parent"]) == (ADAPTER, EMBED)
     assert listed[ALIASES[0]].to_dict() | {"created": 0} == {
         "id": ALIASES[0],
         "object": "model",
@@ -166,9 +167,15 @@ def test_models_are_listed(sdk: OpenAI) -> None:
     }
 
 
-@pytest.mark.parametrize("name", [TINY, *ALIASES, EMBED])
+@pytest.mark.parametrize("name", [TINY, *ALIASES, ADAPTER, EMBED])
 def test_a_model_is_found_by_any_name(sdk: OpenAI, name: str) -> None:
     assert sdk.models.retrieve(name).id == name
+
+
+def test_an_adapter_answers_in_its_own_way(sdk: OpenAI) -> None:
+    plain, adapted = (sdk.embeddings.create(model=name, input="hello there") for name in (EMBED, ADAPTER))
+    assert (plain.model, adapted.model) == (EMBED, ADAPTER)
+    assert plain.data[0].embedding != pytest.approx(adapted.data[0].embedding, abs=0.01)
 
 
 def test_a_model_that_is_not_there(sdk: OpenAI) -> None:

@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from jobs.records import Json
-from tests.end_to_end.conftest import EMBED, TINY, Stack
+from tests.end_to_end.conftest import ADAPTER, EMBED, TINY, Stack
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 
@@ -27,13 +27,17 @@ CASES: dict[str, tuple[str, Json]] = {
     "tokenize": ("/tokenize", {"model": TINY, "prompt": "hello", "return_token_strs": True}),
     "detokenize": ("/detokenize", {"model": TINY, "tokens": [300, 301]}),
     "embeddings": ("/v1/embeddings", {"model": EMBED, "input": ["hello", "there"]}),
+    "embeddings by an adapter": ("/v1/embeddings", {"model": ADAPTER, "input": ["hello", "there"]}),
     "score": ("/v1/score", {"model": EMBED, "text_1": "hello", "text_2": ["hello", "there"]}),
     "rerank": ("/v1/rerank", {"model": EMBED, "query": "hello", "documents": ["there", "hello"], "top_n": 1}),
     "pooling": ("/pooling", {"model": EMBED, "input": "hello", "task": "embed"}),
 }
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+LOOK = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": PIXEL}}]}
 REFUSED: dict[str, tuple[str, Json]] = {
     "prompt too long": ("/v1/chat/completions", GREEDY | {"messages": [{"role": "user", "content": "word " * 3000}]}),
     "max_tokens too large": ("/v1/chat/completions", GREEDY | {"messages": HELLO, "max_tokens": 5000}),
+    "an image for a model that does not see": ("/v1/chat/completions", GREEDY | {"messages": [LOOK]}),
     "n without sampling": ("/v1/completions", GREEDY | {"prompt": "once upon", "n": 2}),
     "no grammar": ("/v1/chat/completions", GREEDY | {"messages": HELLO, "structured_outputs": {"regex": "(("}}),
     "no such token": ("/v1/completions", GREEDY | {"prompt": [10**6]}),
@@ -52,7 +56,7 @@ def named_alike(answer: Any) -> Any:
 
 
 def of_vllm(stack: Stack, path: str, body: Json) -> httpx.Response:
-    name = EMBED if body["model"] == EMBED else TINY
+    name = EMBED if body["model"] in (EMBED, ADAPTER) else TINY
     return httpx.post(stack.engines[name] + path, json=body, timeout=60, trust_env=False)
 
 

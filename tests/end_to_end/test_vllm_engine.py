@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import jsonschema_rs
 import pytest
@@ -15,7 +16,7 @@ import pytest_asyncio
 
 from jobs import ids
 from jobs.endpoints import INFERENCE
-from jobs.records import ClaimedJob, Outcome, Registration, Tier
+from jobs.records import ClaimedJob, Json, Outcome, Registration, Tier
 from jobs.settings import Settings
 from jobs.states import Status
 from jobs.streams import Writer
@@ -65,7 +66,7 @@ class Running:
     def __init__(self, engine: VllmEngine, registration: Registration) -> None:
         self.engine = engine
         self.registration = registration
-        self._dialect = Dialect(registration)
+        self._dialect = Dialect(registration, engine, _nothing_before)
         self._writer = Writer("redis://127.0.0.1:1/0", "unused")
 
     async def run(self, job: ClaimedJob) -> Outcome:
@@ -73,6 +74,10 @@ class Running:
         outcome = await attempt(self.engine, self._dialect, self._writer, job)
         assert isinstance(outcome, Outcome)
         return outcome
+
+
+async def _nothing_before(job_id: UUID) -> list[Json]:
+    return []
 
 
 def job(endpoint: str, body: dict[str, Any], tier: Tier = Tier.DEFAULT, service_tier: str | None = None) -> ClaimedJob:

@@ -30,3 +30,10 @@ async def test_nobody_knows_while_the_database_is_away() -> None:
     nowhere = Database("postgresql+psycopg://x:y@127.0.0.1:1/z")
     assert await Backlog(nowhere).joined(1, Tier.DEFAULT) is None
     await nowhere.close()
+
+
+async def test_looking_counts_nothing_on(database: Database, model_id: int, new_job: MakeJob, accept: Accept) -> None:
+    backlog = Backlog(database)
+    await accept(new_job())
+    assert [await backlog.lane(model_id, Tier.DEFAULT) for _ in range(2)] == [Lane(1, 0.0)] * 2
+    assert await backlog.joined(model_id, Tier.DEFAULT) == Lane(2, 0.0)

@@ -1,6 +1,7 @@
 """A worker's place of work in this process: a scripted engine, a real database, and eyes for what becomes of jobs."""
 
 import asyncio
+import functools
 import json
 import os
 import time
@@ -13,7 +14,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Row, text
 
-from jobs import ids
+from jobs import conversations, ids
 from jobs.accept import Acceptor
 from jobs.database import Database
 from jobs.finish import Finisher
@@ -55,7 +56,7 @@ class Place:
         self.runner = Runner(
             self.database,
             self.engine,
-            Dialect(await self.engine.describe()),
+            Dialect(await self.engine.describe(), self.engine, functools.partial(conversations.before, self.database)),
             self.worker,
             self.model_id,
             SHARES,

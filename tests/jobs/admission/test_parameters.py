@@ -196,3 +196,35 @@ def test_any_other_service_tier_is_refused_with_the_list(value: Any) -> None:
     with pytest.raises(BadRequest, match="Supported values are: 'auto'") as caught:
         parameters.tier(value)
     assert caught.value.param == "service_tier"
+
+
+@pytest.mark.parametrize(
+    ("body", "ours"),
+    [
+        ({}, False),
+        ({"messages": [], "top_k": 5}, False),
+        ({"logit_bias": {"5": 1, "-7": 2}}, False),
+        ({"logit_bias": None}, False),
+        ({"logit_bias": [5]}, False),
+        ({"logit_bias": {"5": 1, "five": 2}}, True),
+        ({"logit_bias": {" 5": 1}}, True),
+        *(({name: idle[0]}, True) for name, idle in DIALECT.items()),
+    ],
+)
+def test_what_the_worker_has_to_translate_is_known(body: dict[str, Any], ours: bool) -> None:
+    assert parameters.speaks_dialect(body) is ours
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "name", "found"),
+    [(CHAT, "a", "a"), (CHAT, 5, "5"), (CHAT, None, None), (COMPLETIONS, "a", None)],
+)
+def test_a_conversation_has_a_name(endpoint: str, name: Any, found: str | None) -> None:
+    assert parameters.conversation(endpoint, {"conversation_id": name}, line=False) == found
+
+
+def test_a_line_of_a_batch_is_no_turn() -> None:
+    with pytest.raises(BadRequest, match="batch") as refused:
+        parameters.conversation(CHAT, {"conversation_id": "a"}, line=True)
+    assert refused.value.param == "conversation_id"
+    assert parameters.conversation(CHAT, {}, line=True) is None

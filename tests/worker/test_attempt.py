@@ -1,0 +1,47 @@
+"""One run of one job: what stands between it and the engine, before anything is replayed."""
+
+import json
+from dataclasses import replace
+from uuid import UUID
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from jobs.records import Flags, Json, Outcome, Registration
+from jobs.states import Status
+from jobs.streams import Writer
+from tests.engines.script import ENDPOINTS
+from tests.engines.scripted import ScriptedEngine
+from tests.worker.test_assemble import JOB
+from worker.attempt import attempt
+from worker.dialect import Dialect
+
+REGISTRATION = Registration("m", (), (), ENDPOINTS, None, 1)
+MESSAGES = [{"role": "user", "content": "hello"}]
+WRITER = Writer("redis://127.0.0.1:1/0", "unused")
+
+
+async def away(job_id: UUID) -> list[Json]:
+    raise OperationalError("SELECT", {}, Exception("the connection was lost"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags"),
+    [({"best_of": 1, "n": 2}, Flags.DIALECT), ({"best_of": 2, "stream": True}, Flags.DIALECT | Flags.STREAMS)],
+    ids=["whole", "stream"],
+)
+async def test_what_cannot_be_translated_is_a_400_that_the_engine_never_sees(asked: Json, flags: Flags) -> None:
+    engine = ScriptedEngine()
+    dialect = Dialect(REGISTRATION, engine, away)
+    body = json.dumps({"messages": MESSAGES, **asked, "script": {"crash": True}}).encode()
+    outcome = await attempt(engine, dialect, WRITER, replace(JOB, flags=flags, body=body))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.status_code, outcome.log) == (Status.FAILED, 400, None)
+    assert json.loads(outcome.body or b"")["error"]["param"] == "best_of"
+
+
+async def test_a_conversation_that_cannot_be_read_is_no_outcome() -> None:
+    engine = ScriptedEngine()
+    body = json.dumps({"messages": MESSAGES, "conversation_id": "c"}).encode()
+    with pytest.raises(OperationalError):
+        await attempt(engine, Dialect(REGISTRATION, engine, away), WRITER, replace(JOB, flags=Flags.DIALECT, body=body))
