@@ -154,7 +154,7 @@ class Readers:
         if not self.connected:
             return None
         with contextlib.suppress(RedisError, OSError, TimeoutError):
-            rows = await self._asking.xrange(key(self.prefix, job))
+            rows: Any = await self._asking.xrange(key(self.prefix, job))
             entries = [read_entry(number, next(iter(fields.items()))) for number, fields in rows]
             said = Recorder()
             for entry in entries:

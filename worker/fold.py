@@ -128,7 +128,7 @@ class _Chat(_Choices):
             "choices": choices,
             "service_tier": head("service_tier"),
             "system_fingerprint": head("system_fingerprint"),
-            "usage": head("usage"),
+            "usage": _usage(head("usage")),
             "prompt_logprobs": None,
             "prompt_token_ids": head("prompt_token_ids"),
             "prompt_text": head("prompt_text"),
@@ -136,6 +136,17 @@ class _Chat(_Choices):
             "ec_transfer_params": None,
             "metrics": head("metrics"),
         }
+
+
+def _usage(usage: Json | None) -> Json | None:
+    """With the nulls that vLLM leaves out of a stream's last chunk."""
+    if usage is None:
+        return None
+    whole = {"prompt_tokens_details": None, "completion_tokens_details": None, **usage}
+    if details := whole["prompt_tokens_details"]:
+        names = ("cached_tokens", "created_cache_tokens", "multimodal_tokens")
+        whole["prompt_tokens_details"] = {**dict.fromkeys(names), **details}
+    return whole
 
 
 def _call(calls: dict[int, Json], delta: Json) -> None:
@@ -177,7 +188,7 @@ class _Completion(_Choices):
             "choices": choices,
             "service_tier": head("service_tier"),
             "system_fingerprint": head("system_fingerprint"),
-            "usage": head("usage"),
+            "usage": _usage(head("usage")),
             "kv_transfer_params": None,
             "ec_transfer_params": None,
             "metrics": head("metrics"),

@@ -21,7 +21,7 @@ class Sealer:
         self._signing: set[int] = set()
         """Tenants that have a default secret; they keep having one."""
 
-    async def seal(self, tenant_id: int, webhook: Webhook, param: str = "webhook") -> OwnWebhook:
+    async def seal(self, tenant_id: int, webhook: Webhook) -> OwnWebhook:
         """The webhook as its row has it.
 
         Raises:
@@ -29,9 +29,9 @@ class Sealer:
             BadRequest: it brings no secret, and its tenant has no default one.
         """
         stored: Mapping[str, Any] = {"url": webhook.url, "secret": webhook.secret, "headers": webhook.headers}
-        sealed = self._vault.seal(json.dumps(stored), param)
+        sealed = self._vault.seal(json.dumps(stored), webhook.param)
         if webhook.secret is None:
-            await self._insist_on_a_default(tenant_id, param)
+            await self._insist_on_a_default(tenant_id, webhook.param)
         target = webhook.target
         return OwnWebhook(
             lane=webhooks.lane(tenant_id, target.scheme, target.authority),

@@ -30,8 +30,9 @@ _OURS_OR_HOP_BY_HOP: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """A webhook as a request or a batch asked for it, checked."""
+    """A webhook as a request or a batch asked for it, checked; `param` is the field that said so."""
 
+    param: str
     url: str
     target: Target
     event_types: tuple[str, ...]
@@ -62,6 +63,7 @@ def read(value: Any, reach: Reach, param: str, known: Sequence[str], default: Se
     if include not in (None, _RESULT):
         _refuse(f"Invalid value: '{include!s:.100}'. Supported values are: 'result'.", f"{param}.include")
     return Webhook(
+        param=param,
         url=url,
         target=check(url, reach, place),
         event_types=tuple(default) if wanted is None else event_types(wanted, f"{param}.events", known),

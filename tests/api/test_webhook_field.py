@@ -1,5 +1,6 @@
 """The field `webhook` on whatever may bring one: accepted, answered at once, stored out of sight, kept by a retry."""
 
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from jobs import events, ids, webhooks
 from jobs.database import Database
 from jobs.records import Flags
-from jobs.secrets import new_key
+from jobs.secrets import Vault, new_key
 from jobs.settings import Settings
 from tests.api.batch_calls import asked, created
 from tests.api.conftest import Client, Worker, chat
@@ -104,6 +105,20 @@ async def test_a_batch_brings_one_by_either_name(client: Client, database: Datab
     webhook = await webhooks.own(database, batch)
     assert webhook is not None
     assert webhook.event_types == ("batch.completed", "batch.failed", "batch.expired", "batch.cancelled")
+
+
+async def test_a_callback_url_is_a_url_where_the_tenant_has_a_secret(
+    client: Client, database: Database, settings: Settings
+) -> None:
+    url = "https://example.com/done"
+    answer = await client.post("/v1/batches", json=asked(callback_url=url))
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "callback_url.secret")
+    vault = Vault(settings.secret_key)
+    await webhooks.rotate_default(database, vault, "acme")
+    made = await created(client, asked(callback_url=url))
+    webhook = await webhooks.own(database, ids.parse("batch_", made["id"], ""))
+    assert webhook is not None
+    assert json.loads(vault.open(webhook.target)) == {"url": url, "secret": None, "headers": {}}
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,21 @@ async def test_no_more_than_four_go_to_one_receiver_at_once(
     assert len({hit.headers["webhook-id"] for hit in receiver.hits}) == 50
 
 
+async def test_two_couriers_share_the_work(database: Database, courier: Running, receiver: Receiver) -> None:
+    made = [(await endpoint(database, "job.completed", url=receiver.url(f"/{number}")))[0] for number in range(10)]
+    async with courier() as one, courier() as other:
+        for each in made:
+            await send(database, each.id, 50)
+        one.wake()
+        other.wake()
+
+        async def nothing_waits() -> bool:
+            return bool(await value(database, "SELECT count(*) = 0 FROM deliveries WHERE status = 'pending'"))
+
+        await until(nothing_waits)
+    assert len(receiver.hits) == len({hit.headers["webhook-id"] for hit in receiver.hits}) == 500
+
+
 async def test_a_dead_receiver_delays_nobody(database: Database, courier: Running, receiver: Receiver) -> None:
     dead = [(await endpoint(database, "job.completed", url=receiver.url(f"/dead/{n}")))[0] for n in range(20)]
     well, _ = await endpoint(database, "job.completed", url=receiver.url("/well"))

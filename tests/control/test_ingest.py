@@ -14,12 +14,12 @@ from jobs import batches, catalog, claim, files, ids
 from jobs.blobs import Blobs
 from jobs.catalog import Catalog
 from jobs.database import Database
-from jobs.records import Batch, Json, Model, NewBatch, Registration, Tier
+from jobs.records import Batch, Json, Model, NewBatch, NewJob, Registration, Tier
 from jobs.settings import Settings
 from jobs.states import BatchStatus
 from tests.api import schemas
 from tests.control.batches import CHAT, MakeBatch, chat
-from tests.jobs.conftest import Accept, MakeJob
+from tests.jobs.conftest import Accept
 from tests.jobs.ledger import assert_counters_are_true, rows, value
 
 Errors: TypeAlias = list[tuple[str, str | None, int | None]]
@@ -140,9 +140,21 @@ async def test_what_admission_refuses_is_one_failed_line_with_its_error(
 
 
 async def test_a_line_continues_a_response_and_asks_for_no_background(
-    database: Database, ingest: Ingest, new_batch: MakeBatch, accept: Accept, new_job: MakeJob
+    database: Database, ingest: Ingest, new_batch: MakeBatch, accept: Accept, model: Model
 ) -> None:
-    [first] = await accept(new_job(endpoint="/v1/responses", body=b'{"input": "one"}'))
+    asked = NewJob(
+        id=ids.new(),
+        tenant_id=1,
+        model_id=model.id,
+        model="tiny",
+        endpoint="/v1/responses",
+        body=b'{"input": "one"}',
+        tier=Tier.DEFAULT,
+        waited=False,
+        cost=1,
+        timeout_seconds=60,
+    )
+    [first] = await accept(asked)
     await rows(database, "UPDATE jobs SET status = 'completed', finished_at = now()")
     said: list[Json] = [{"previous_response_id": ids.response_id(first)}, {"background": True}]
     lines = [{"custom_id": str(number), "method": "POST", "url": "/v1/responses"} for number in range(2)]
