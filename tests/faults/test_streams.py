@@ -119,7 +119,7 @@ async def test_before_its_first_word_another_worker_says_it_to_the_same_reader(t
             await asyncio.wait_for(hearing.task, 30)
         assert hearing.words == "word word word"
         assert hearing.body.endswith(DONE)
-        assert await invariants.statuses(deployment.database) == {"completed": 1}
+        await ended(deployment, {"completed": 1})
 
 
 async def test_a_job_that_was_left_alone_runs_again_and_its_readers_go_on(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_redis_lost_in_mid_stream_with_all_it_held_loses_no_word(tmp_path:
             assert heard.words.count("word") == 60
             assert b'"error":{' not in heard.body
         assert hearing.body.endswith(DONE)
-        assert await invariants.statuses(deployment.database) == {"completed": 2}
+        await ended(deployment, {"completed": 2})
 
 
 async def test_redis_away_until_after_the_end_readers_get_the_rest_from_the_result(tmp_path: Path) -> None:
