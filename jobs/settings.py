@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         alias="LONGHAUL_MEDIA_URLS",
         description="Allow http(s) URLs of media in a body: the worker fetches them from inside the deployment.",
     )
+    separate_caches: bool = Field(
+        False,
+        alias="LONGHAUL_SEPARATE_CACHES",
+        description="Tenants share no cached beginnings of prompts: none can tell by the time what another has asked.",
+    )
     grace_seconds: float = Field(
         60,
         alias="LONGHAUL_GRACE",

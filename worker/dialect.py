@@ -127,12 +127,18 @@ class Translated:
 
 
 class Dialect:
-    """Translates jobs for the engine that described itself so: our fields go where its schemas have them."""
+    """Translates jobs for the engine that described itself so: our fields go where its schemas have them.
 
-    def __init__(self, registration: Registration, engine: Tokenizing, history: History) -> None:
+    With `separate_caches` no tenant's prompt finds prefixes in the engine's cache that another's has left there.
+    """
+
+    def __init__(
+        self, registration: Registration, engine: Tokenizing, history: History, *, separate_caches: bool
+    ) -> None:
         self._fields = {path: _ours(schema) for path, schema in registration.endpoints.items()}
         self._tokens = _Tokens(engine) if _TOKENIZE in registration.endpoints else None
         self._history = history
+        self._separate_caches = separate_caches
 
     async def translate(self, job: ClaimedJob) -> Translated:
         """The body to replay, spliced as bytes, and the headers beside it.
@@ -152,6 +158,8 @@ class Dialect:
             ours += f'"request_id":"{name}",'
         if "priority" in fields:
             ours += f'"priority":{tier},'
+        if self._separate_caches and "cache_salt" in fields:
+            ours += f'"cache_salt":"{job.tenant_id}",'
         headers = ((b"x-request-id", job.id.hex.encode()), (b"x-vllm-priority", tier.encode()))
         body = job.body
         edits: Sequence[Edit] = ()
@@ -355,7 +363,7 @@ def _rename(error: Json, names: Mapping[str, str]) -> None:
 
 
 def _ours(schema: Json) -> frozenset[str]:
-    found = frozenset(("request_id", "priority", "stream_options"))
+    found = frozenset(("request_id", "priority", "cache_salt", "stream_options"))
     branches = [_follow(schema, branch) for branch in schema.get("anyOf") or schema.get("oneOf") or [schema]]
     return found.intersection(*(branch.get("properties", {}) for branch in branches))
 

@@ -95,7 +95,12 @@ class Life:
             runner = self._runner = Runner(
                 database,
                 self._engine,
-                Dialect(registration, self._engine, functools.partial(conversations.before, database)),
+                Dialect(
+                    registration,
+                    self._engine,
+                    functools.partial(conversations.before, database),
+                    separate_caches=self._settings.separate_caches,
+                ),
                 self._identity.worker,
                 model.id,
                 Shares(

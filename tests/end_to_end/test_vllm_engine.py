@@ -66,7 +66,7 @@ class Running:
     def __init__(self, engine: VllmEngine, registration: Registration) -> None:
         self.engine = engine
         self.registration = registration
-        self._dialect = Dialect(registration, engine, _nothing_before)
+        self._dialect = Dialect(registration, engine, _nothing_before, separate_caches=False)
         self._writer = Writer("redis://127.0.0.1:1/0", "unused")
 
     async def run(self, job: ClaimedJob) -> Outcome:

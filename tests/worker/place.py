@@ -56,7 +56,12 @@ class Place:
         self.runner = Runner(
             self.database,
             self.engine,
-            Dialect(await self.engine.describe(), self.engine, functools.partial(conversations.before, self.database)),
+            Dialect(
+                await self.engine.describe(),
+                self.engine,
+                functools.partial(conversations.before, self.database),
+                separate_caches=False,
+            ),
             self.worker,
             self.model_id,
             SHARES,

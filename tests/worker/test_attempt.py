@@ -32,7 +32,7 @@ async def away(job_id: UUID) -> list[Json]:
 )
 async def test_what_cannot_be_translated_is_a_400_that_the_engine_never_sees(asked: Json, flags: Flags) -> None:
     engine = ScriptedEngine()
-    dialect = Dialect(REGISTRATION, engine, away)
+    dialect = Dialect(REGISTRATION, engine, away, separate_caches=False)
     body = json.dumps({"messages": MESSAGES, **asked, "script": {"crash": True}}).encode()
     outcome = await attempt(engine, dialect, WRITER, replace(JOB, flags=flags, body=body))
     assert isinstance(outcome, Outcome)
@@ -44,4 +44,9 @@ async def test_a_conversation_that_cannot_be_read_is_no_outcome() -> None:
     engine = ScriptedEngine()
     body = json.dumps({"messages": MESSAGES, "conversation_id": "c"}).encode()
     with pytest.raises(OperationalError):
-        await attempt(engine, Dialect(REGISTRATION, engine, away), WRITER, replace(JOB, flags=Flags.DIALECT, body=body))
+        await attempt(
+            engine,
+            Dialect(REGISTRATION, engine, away, separate_caches=False),
+            WRITER,
+            replace(JOB, flags=Flags.DIALECT, body=body),
+        )

@@ -50,7 +50,8 @@ async def told(job_id: UUID) -> list[Json]:
 
 def dialect(schema: Json, endpoint: str = CHAT, tokenizer: Tokenizer | None = None) -> Dialect:
     endpoints = {endpoint: schema} | ({"/tokenize": {}} if tokenizer else {})
-    return Dialect(Registration("m", (), (), endpoints, None, 1), tokenizer or Tokenizer({}), told)
+    registration = Registration("m", (), (), endpoints, None, 1)
+    return Dialect(registration, tokenizer or Tokenizer({}), told, separate_caches=False)
 
 
 async def translated(schema: Json, body: bytes, tier: Tier = Tier.BATCH) -> bytes:
@@ -67,6 +68,14 @@ async def test_request_id_and_priority_go_in_front() -> None:
 async def test_only_fields_that_the_schema_has_are_set() -> None:
     assert json.loads(await translated({"properties": {"priority": {}}}, b'{"n":1}')) == {"priority": 3, "n": 1}
     assert await translated({"properties": {}}, b'{"n":1}') == b'{"n":1}'
+
+
+async def test_tenants_have_caches_of_their_own_where_they_are_to() -> None:
+    registration = Registration("m", (), (), {CHAT: {"properties": {"cache_salt": {}}}}, None, 1)
+    salted = Dialect(registration, Tokenizer({}), told, separate_caches=True)
+    bodies = [(await salted.translate(replace(JOB, tenant_id=tenant, body=b"{}"))).body for tenant in (1, 2)]
+    assert bodies == [b'{"cache_salt":"1"}', b'{"cache_salt":"2"}']
+    assert await translated({"properties": {"cache_salt": {}}}, b"{}") == b"{}"
 
 
 async def test_a_choice_of_schemas_has_a_field_when_all_have() -> None:
