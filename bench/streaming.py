@@ -75,7 +75,7 @@ async def _memory(scale: Scale, servers: Stores) -> Figure:
     script = {"tokens": _TOKENS, "pace": _PACE}
     environment = {"LONGHAUL_ENGINE": "tests.engines.scripted:factory", "LONGHAUL_TEST_SLOTS": str(2 * _OPEN)}
     sizes: list[float] = []
-    async with deployment(servers, "open-streams", environment) as ours:
+    async with deployment(servers, "open_streams", environment) as ours:
         for part in ("control", "worker"):
             await ours.start(part)
         api = await ours.start("api")

@@ -175,7 +175,7 @@ class _Completion(_Choices):
             "stop_reason": own.get("stop_reason"),
             "token_ids": own["ids"] or None,
             "prompt_logprobs": None,
-            "prompt_token_ids": own.get("prompt_token_ids"),
+            "prompt_token_ids": own.get("prompt_token_ids") if own["ids"] else None,  # with `echo` they come unasked
             "routed_experts": None,
         }
 
