@@ -42,6 +42,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
     CHAT: {"messages": HELLO, "max_tokens": 4},
     "/v1/completions": {"prompt": "once upon", "max_tokens": 4},
     "/v1/responses": {"input": "hello", "max_output_tokens": 4},
+    "/v1/responses/input_tokens": {"input": "hello"},
     "/v1/messages": {"model": MODEL, "messages": HELLO, "max_tokens": 4},
     "/v1/messages/count_tokens": {"model": MODEL, "messages": HELLO},
     "/tokenize": {"prompt": "hello"},
