@@ -18,19 +18,8 @@ moved AS (
     WHERE jobs.id = w.id AND jobs.status = 'queued'
     RETURNING jobs.id, jobs.flow_id, jobs.place, jobs.blocked_on
 ),
-opened AS (
-    UPDATE flows f
-    SET queued = f.queued + d.k,
-        open = true,
-        cursor = least(f.cursor, d.place),
-        vtime = CASE WHEN f.open THEN f.vtime
-                     ELSE greatest(f.vtime, (SELECT l.vfloor FROM lanes l WHERE l.model_id = f.model_id AND l.tier = f.tier))
-                END
-    FROM (
-        SELECT flow_id, count(*) AS k, (array_agg(place ORDER BY place))[1] AS place
-        FROM moved WHERE blocked_on IS NULL GROUP BY flow_id
-    ) d
-    WHERE f.id = d.flow_id
-    RETURNING f.model_id, d.k
-)
+entering AS (
+    SELECT flow_id, place FROM moved WHERE blocked_on IS NULL
+),
+-- include: opened
 SELECT m.queue, CAST(sum(o.k) AS int) AS jobs FROM opened o JOIN models m ON m.id = o.model_id GROUP BY m.queue
