@@ -1,6 +1,7 @@
 """A stream's events, folded into the response that the same request gets without `stream`, field by field."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -43,7 +44,7 @@ class Folder:
             self._fold.add(data)
 
 
-class _Choices:
+class _Choices(ABC):
     """What chats and completions have in common: chunks with choices."""
 
     _HEAD: tuple[str, ...] = ("id", "created", "model", "system_fingerprint", "usage", "metrics", "service_tier")
@@ -72,14 +73,14 @@ class _Choices:
         choices = [self._choice(index, own) for index, own in sorted(self._choices.items())]
         return self._whole(self._head.get, choices)
 
-    def _grow(self, own: Json, choice: Json) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _grow(self, own: Json, choice: Json) -> None: ...
 
-    def _choice(self, index: int, own: Json) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _choice(self, index: int, own: Json) -> Json: ...
 
-    def _whole(self, head: Callable[[str], Any], choices: Sequence[Json]) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def _whole(self, head: Callable[[str], Any], choices: Sequence[Json]) -> Json: ...
 
 
 class _Chat(_Choices):
