@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.load import elsewhere, handed_over
+
 _EVENT = b"data: {"
 _DONE = b"data: [DONE]"
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -118,33 +120,16 @@ async def listen(base_url: str, requests: Sequence[bytes], connections: int) -> 
     Raises:
         RuntimeError: a stream failed or was cut, so that something else was measured.
     """
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.listen", base_url, str(connections)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        sizes = json.dumps([len(data) for data in requests]).encode()
-        said, _ = await process.communicate(sizes + b"\n" + b"".join(requests))
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode:
-        raise RuntimeError("the load generator failed")
-    heard = Heard(**json.loads(said))
+    heard = Heard(**await elsewhere("bench.listen", [base_url, str(connections)], requests))
     if heard.dropped:
         raise RuntimeError(f"{heard.dropped} of {heard.answered} streams were cut, the first: {heard.first_failure}")
     return heard
 
 
 def main() -> None:
-    """`python -m bench.listen BASE_URL CONNECTIONS`; on stdin the requests' sizes, then the requests."""
+    """`python -m bench.listen BASE_URL CONNECTIONS`, and the requests on stdin."""
     base_url, connections = sys.argv[1:]
-    sizes = json.loads(sys.stdin.buffer.readline())
-    requests = [sys.stdin.buffer.read(size) for size in sizes]
-    print(json.dumps(asdict(uvloop.run(hear(base_url, requests, int(connections))))))
+    print(json.dumps(asdict(uvloop.run(hear(base_url, handed_over(), int(connections))))))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from jobs.records import Json
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -143,8 +145,16 @@ async def generate(
     Raises:
         RuntimeError: not every answer was 2xx, so that something else was measured.
     """
+    load = Load(**await elsewhere("bench.load", [base_url, str(connections), str(count), str(seconds)], requests))
+    if load.failed:
+        raise RuntimeError(f"{load.failed} of {load.answered} requests failed, the first with {load.first_failure}")
+    return load
+
+
+async def elsewhere(module: str, arguments: Sequence[str], requests: Sequence[bytes]) -> Json:
+    """What a load generator says that runs in a process of its own, to which these requests are `handed_over`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.load", base_url, str(connections), str(count), str(seconds)),
+        *(sys.executable, "-m", module, *arguments),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -158,18 +168,20 @@ async def generate(
             await process.wait()
     if process.returncode:
         raise RuntimeError("the load generator failed")
-    load = Load(**json.loads(said))
-    if load.failed:
-        raise RuntimeError(f"{load.failed} of {load.answered} requests failed, the first with {load.first_failure}")
-    return load
+    answer: Json = json.loads(said)
+    return answer
+
+
+def handed_over() -> list[bytes]:
+    """On stdin: the requests' sizes, then the requests."""
+    sizes = json.loads(sys.stdin.buffer.readline())
+    return [sys.stdin.buffer.read(size) for size in sizes]
 
 
 def main() -> None:
-    """`python -m bench.load BASE_URL CONNECTIONS COUNT SECONDS`; on stdin the requests' sizes, then the requests."""
+    """`python -m bench.load BASE_URL CONNECTIONS COUNT SECONDS`, and the requests on stdin."""
     base_url, connections, count, seconds = sys.argv[1:]
-    sizes = json.loads(sys.stdin.buffer.readline())
-    requests = [sys.stdin.buffer.read(size) for size in sizes]
-    load = uvloop.run(offer(base_url, requests, int(connections), int(count), float(seconds)))
+    load = uvloop.run(offer(base_url, handed_over(), int(connections), int(count), float(seconds)))
     print(json.dumps(asdict(load)))
 
 
