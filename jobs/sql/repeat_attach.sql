@@ -7,6 +7,6 @@ WHERE job_id = (
           AND (r.abandoned_at IS NOT NULL AND j.status <> 'cancelled' OR j.status IN ('queued', 'in_progress'))
         ORDER BY r.abandoned_at IS NULL, r.job_id
         LIMIT 1
-        FOR UPDATE OF r SKIP LOCKED
+        FOR UPDATE OF r
     )
 RETURNING job_id

@@ -24,6 +24,12 @@ async def value(database: Database, query: str, *parameters: Any) -> Any:
     return answer
 
 
+async def waits_for_a_lock(database: Database) -> bool:
+    """Whether a statement stands before a lock that another transaction holds."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return bool(await value(database, waiting))
+
+
 async def job_row(database: Database, job_id: UUID) -> Any:
     """One row of `jobs`."""
     [row] = await rows(database, "SELECT * FROM jobs WHERE id = %s", job_id)

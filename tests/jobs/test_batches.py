@@ -12,7 +12,7 @@ from jobs.finish import Finisher
 from jobs.records import Batch, IdempotencyKey, Tier
 from jobs.states import BatchStatus, Status
 from tests.jobs.batch_rows import DONE, FAULT, Started, finalise, new_batch, refuse, start
-from tests.jobs.ledger import assert_counters_are_true, rows, statuses, value
+from tests.jobs.ledger import assert_counters_are_true, rows, statuses, value, waits_for_a_lock
 from tests.until import until
 
 BODIES = {"a": b'{"n":1}', "b": b'{"n":2}', "c": b'{"n":3}'}
@@ -242,7 +242,7 @@ async def test_lines_that_were_being_read_when_their_batch_was_stopped_are_stopp
             stopping = asyncio.create_task(batches.cancel(database, 1, started.batch.id))
         else:
             stopping = asyncio.create_task(_expired(database, started))
-        await until(lambda: _waits_for_a_lock(database))
+        await until(lambda: waits_for_a_lock(database))
     _, ended = await stopping
     assert set(ended) == set(started.jobs.values())
     assert (await started.now()).ended == 3
@@ -252,11 +252,6 @@ async def test_lines_that_were_being_read_when_their_batch_was_stopped_are_stopp
 async def _expired(database: Database, started: Started) -> tuple[Batch, list[UUID]]:
     ended = await batches.expire(database)
     return await started.now(), ended
-
-
-async def _waits_for_a_lock(database: Database) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return bool(await value(database, waiting))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,6 +1,7 @@
 """A repeat finds its job; nobody's job waits for ever for a client that does not come back."""
 
 import asyncio
+import functools
 from uuid import UUID
 
 import pytest
@@ -8,12 +9,13 @@ import pytest
 from jobs import ids, repeats
 from jobs.cancel import cancel
 from jobs.claim import claim
-from jobs.database import Database
+from jobs.database import Database, fetch
 from jobs.finish import Finisher
 from jobs.records import Outcome, Tier
 from jobs.states import Status
 from tests.jobs.conftest import Accept, MakeJob
-from tests.jobs.ledger import rows, value
+from tests.jobs.ledger import rows, value, waits_for_a_lock
+from tests.until import until
 
 SAME = b"s" * 16
 DONE = Outcome(Status.COMPLETED, 200, b"{}")
@@ -43,6 +45,17 @@ async def test_a_repeat_that_is_faster_than_the_disconnect_finds_it_too(database
     assert not await repeats.abandon(database, job, 0)  # the first connection's end is noticed only now
     assert await repeats.overdue(database, 0) == []
     assert await repeats.abandon(database, job, 1)
+
+
+async def test_a_repeat_that_meets_the_disconnect_in_the_database_finds_it_too(
+    database: Database, awaited: Accept
+) -> None:
+    [job] = await awaited(1)
+    async with database.transaction() as noticing:
+        await fetch(noticing, "repeat_abandon", job=job, repeat=0)
+        repeating = asyncio.create_task(repeats.attach(database, 1, SAME, 1))
+        await until(functools.partial(waits_for_a_lock, database))
+    assert await repeating == job
 
 
 async def test_only_the_same_request_of_the_same_tenant_is_a_repeat(database: Database, awaited: Accept) -> None:
