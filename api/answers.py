@@ -1,10 +1,10 @@
 """How a submit is answered: with the response when the job is done, or at once with the job (RFC 7240)."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from uuid import UUID
 
 from fastapi import Request
@@ -51,19 +51,18 @@ class Repeat:
         return cls(min(int(count), 10_000) if count.isdecimal() and count.isascii() else None)
 
 
-async def until(parts: Parts, request: Request, result: Coroutine[Any, Any, T]) -> T | Interruption:
+async def until(parts: Parts, request: Request, result: Awaitable[T]) -> T | Interruption:
     """What comes first: the result, the end of its time, the client's disconnect, or this process's stop."""
     ended = asyncio.ensure_future(result)
     gone = asyncio.ensure_future(disconnected(request))
-    stopping = asyncio.ensure_future(parts.stopping.wait())
     try:
-        await asyncio.wait((ended, gone, stopping), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((ended, gone, parts.stopping), return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
             return ended.result()
         return Interruption.DISCONNECTED if gone.done() else Interruption.STOPPING
     finally:
-        for task in (ended, gone, stopping):
-            task.cancel()
+        ended.cancel()
+        gone.cancel()
 
 
 async def answer(parts: Parts, request: Request, job: NewJob, preference: Preference) -> Response:
@@ -155,7 +154,7 @@ async def _respond(parts: Parts, request: Request, job: NewJob, repeat: Repeat) 
             job_id = accepted.id
             if accepted.existed:
                 await repeats.keep(parts.database, job_id)
-            waiting = parts.waiters.wait(job_id, None) if accepted.existed else waiter.result(None)
+            waiting = parts.waiters.wait(job_id, None) if accepted.existed else waiter.ended
             ending = await until(parts, request, waiting)
     exchange.concerns(request, job_id)
     if isinstance(ending, Result):

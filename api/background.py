@@ -62,9 +62,8 @@ class Events(Response):
         await self._open(send)
         with self._parts.waiters.register(job_id, look=True) as waiter, self._parts.readers.follow(job_id) as tail:
             gone = asyncio.ensure_future(answers.disconnected(self._request))
-            stopping = asyncio.ensure_future(self._parts.stopping.wait())
-            for ends in (gone, stopping):
-                ends.add_done_callback(tail.interrupt)
+            gone.add_done_callback(tail.interrupt)
+            self._parts.stopping.add_done_callback(tail.interrupt)
             try:
                 last = b"" if await self._pass_on(waiter, tail, send) else await self._end()
             except Interrupted:
@@ -77,7 +76,7 @@ class Events(Response):
                 last = self._error(Unavailable("The database is not available."))
             finally:
                 gone.cancel()
-                stopping.cancel()
+                self._parts.stopping.remove_done_callback(tail.interrupt)
         await send({"type": "http.response.body", "body": last, "more_body": False})
 
     async def _open(self, send: Send) -> None:

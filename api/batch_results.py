@@ -1,7 +1,6 @@
 """The lines of a batch that have ended, as a stream: a page at a time, and on until the batch ends."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -70,6 +69,5 @@ def _written(batch_id: UUID, line: Line, with_input: bool) -> bytes:
 
 async def _stops(here: Parts) -> bool:
     """Wait until it is time for another look; whether the process stops instead."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(here.stopping.wait(), _LOOK_SECONDS)
-    return here.stopping.is_set()
+    await asyncio.wait((here.stopping,), timeout=_LOOK_SECONDS)
+    return here.stopping.done()

@@ -62,18 +62,18 @@ class Events(Response):
             parts.waiters.register(job_id, look=True) as waiter,
             parts.readers.follow(job_id, *self._after) as tail,
         ):
-            ends = [asyncio.ensure_future(end) for end in (answers.disconnected(self._request), parts.stopping.wait())]
-            for end in ends:
-                end.add_done_callback(tail.interrupt)
+            gone = asyncio.ensure_future(answers.disconnected(self._request))
+            gone.add_done_callback(tail.interrupt)
+            parts.stopping.add_done_callback(tail.interrupt)
             try:
                 await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS]})
                 await self._tell(waiter, tail, send)
             except Interrupted:
-                if ends[0].done():
+                if gone.done():
                     raise ClientDisconnect from None
             finally:
-                for end in ends:
-                    end.cancel()
+                gone.cancel()
+                parts.stopping.remove_done_callback(tail.interrupt)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, waiter: Waiter, tail: Tail, send: Send) -> None:

@@ -1,7 +1,8 @@
 """The answer to a request that streams: events as the engine says them, or an ordinary response if it says none."""
 
 import asyncio
-from typing import Final
+import functools
+from typing import Final, Literal
 from uuid import UUID
 
 from fastapi import Request
@@ -74,8 +75,8 @@ class Live(Response):
         exchange.concerns(self._request, job_id)
         gone = asyncio.ensure_future(answers.disconnected(self._request))
         gone.add_done_callback(tail.interrupt)
-        stopping = asyncio.ensure_future(self._parts.stopping.wait())
-        stopping.add_done_callback(lambda _: self._stop(tail))
+        stop = functools.partial(self._stop, tail)
+        self._parts.stopping.add_done_callback(stop)
         error: LonghaulError | None = None
         try:
             if await self._pass_on(waiter, tail, send):
@@ -98,7 +99,7 @@ class Live(Response):
             error = Unavailable("The database is not available.")
         finally:
             gone.cancel()
-            stopping.cancel()
+            self._parts.stopping.remove_done_callback(stop)
         if not self._began:
             result = await waiter.result(None)
             assert result is not None
@@ -127,10 +128,9 @@ class Live(Response):
                 return self._began
         return False
 
-    def _stop(self, tail: Tail) -> None:
+    def _stop(self, tail: Tail, stopping: asyncio.Future[Literal[True]]) -> None:
         """The server stops: who has seen nothing yet may as well ask again."""
-        if self._parts.stopping.is_set():
-            asyncio.get_running_loop().call_later(_STOPPING_SECONDS if self._began else 0, tail.interrupt)
+        asyncio.get_running_loop().call_later(_STOPPING_SECONDS if self._began else 0, tail.interrupt)
 
     async def _went_away(self, job_id: UUID, taken: int) -> None:
         """OpenAI's SDK repeats what was not answered, but never a stream that has begun."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Literal
 from uuid import UUID
 
 from starlette.requests import Request
@@ -28,7 +29,7 @@ _TICKETS_PER_SLOT = 2
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """`stopping` is set when the server begins to stop, while requests are still being answered.
+    """`stopping` is done when the server begins to stop, while requests are still being answered.
 
     `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send; neither blocks.
     """
@@ -47,7 +48,7 @@ class Parts:
     blobs: Blobs
     wake_control: Callable[[], None]
     deliver: Callable[[], None]
-    stopping: asyncio.Event
+    stopping: asyncio.Task[Literal[True]]
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """End these jobs, tell their workers and whoever waits for them; the ones that this call ended."""
@@ -76,10 +77,12 @@ def of(request: Request) -> Parts:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[Parts]:
-    """The parts, none of which needs its server to be there yet."""
+async def opened(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Parts]:
+    """The parts, none of which needs its server to be there yet. `stop` is set when that begins to stop."""
     assert settings.database_url and settings.redis_url
     async with AsyncExitStack() as stack:
+        stopping = asyncio.create_task(stop.wait())
+        stack.callback(stopping.cancel)
         database = Database(settings.database_url, settings.pool_size)
         stack.push_async_callback(database.close)
         catalog = Catalog(database)

@@ -98,7 +98,7 @@ class Announcer:
 
 
 class Waiter:
-    """One who waits for one job, from entering it as a context to leaving it."""
+    """One who waits for one job, from entering it as a context to leaving it. `ended` becomes the job's result."""
 
     def __init__(self, waiters: "Waiters", job: UUID, at_once: bool) -> None:
         self._waiters = waiters
@@ -106,8 +106,8 @@ class Waiter:
         self._at_once = at_once
 
     def __enter__(self) -> "Waiter":
-        self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiters._enter(self._job, self._future)
+        self.ended: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiters._enter(self._job, self.ended)
         if self._at_once:
             self._waiters._have_read([self._job.bytes])
         return self
@@ -115,21 +115,21 @@ class Waiter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._waiters._leave(self._job, self._future)
+        self._waiters._leave(self._job, self.ended)
 
     async def result(self, seconds: float | None) -> Result | None:
         """The job's result; None if it has not ended after `seconds`. May be asked again."""
-        await asyncio.wait([self._future], timeout=seconds)
+        await asyncio.wait([self.ended], timeout=seconds)
         return self.now
 
     @property
     def now(self) -> Result | None:
         """The job's result, if it is known to have ended."""
-        return self._future.result() if self._future.done() else None
+        return self.ended.result() if self.ended.done() else None
 
     def call(self, heard: Callable[[], None]) -> None:
         """Call this once the result is there."""
-        self._future.add_done_callback(lambda _: heard())
+        self.ended.add_done_callback(lambda _: heard())
 
 
 class Waiters:

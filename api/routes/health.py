@@ -30,7 +30,7 @@ async def ready(request: Request) -> JsonResponse:
     here = parts.of(request)
     missing = [] if await _answers(here.database) else ["database"]
     degraded = [] if here.waiters.subscribed else ["redis"]
-    if here.stopping.is_set():
+    if here.stopping.done():
         missing.append("server")
     status = "unavailable" if missing else "degraded" if degraded else "ok"
     return JsonResponse({"status": status, "missing": missing, "degraded": degraded}, 503 if missing else 200)
