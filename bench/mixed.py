@@ -2,8 +2,9 @@
 
 First an engine of 64 slots that takes 50 ms for each request: the p95 of chats, ten a second, over their p95 on the
 idle system. Then real vLLM and the tiny model: the p95 of a chat of 32 tokens each second while a batch runs, over its
-p95 while the same lines run as plain concurrent requests to vLLM's own API server; and the batch's pace meanwhile, over
-its pace alone.
+p95 while such lines run as plain concurrent requests to vLLM's own API server, 256 at once: twice what its engine runs,
+as a client must who wants it to be full, and cannot know how many that are. And the batch's pace meanwhile, over its
+pace alone.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ _SCRIPTED = {
 _LINES = 50_000
 _CHATS = 200
 _PAUSE_SECONDS = 0.1
-_CONCURRENT = 128
+_CONCURRENT = 256
 
 
 async def run(scale: Scale) -> list[Figure]:
