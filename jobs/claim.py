@@ -5,7 +5,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from jobs import metrics
-from jobs.database import Database, fetch
+from jobs.database import Database, Rows
 from jobs.records import ClaimedJob, Flags, Tier
 
 _SUSPECTS_TOGETHER: Final = 8
@@ -21,13 +21,25 @@ class Waiting:
 
 async def waiting(database: Database, model_id: int, free: int) -> dict[Tier, Waiting]:
     """What waits for a model, by tier, counted up to `free`."""
-    rows = await database.run("waiting", model=model_id, free=free)
-    return {Tier(row.tier): Waiting(row.waiting, row.served) for row in rows}
+    return _lanes(await database.run("waiting", model=model_id, free=free))
 
 
 async def claim(database: Database, worker: UUID, model_id: int, tier: Tier, free: int) -> list[ClaimedJob]:
     """Take up to `free` jobs of one lane for `worker`, by virtual start time. The claim is durable when it returns."""
-    return await _claim(database, "claim", worker=worker, model=model_id, tier=int(tier), free=free)
+    asked = _asked(worker, model_id, tier, free)
+    _, taken = await database.together(("claim_lock", asked), ("claim", asked))
+    return _jobs(taken, tier)
+
+
+async def claim_and_look(
+    database: Database, worker: UUID, model_id: int, tier: Tier, part: int, free: int
+) -> tuple[list[ClaimedJob], dict[Tier, Waiting]]:
+    """`claim` up to `part` jobs of a lane, and what is `waiting` then: in the time of the claim alone."""
+    asked = _asked(worker, model_id, tier, part)
+    _, taken, lanes = await database.together(
+        ("claim_lock", asked), ("claim", asked), ("waiting", {"model": model_id, "free": free})
+    )
+    return _jobs(taken, tier), _lanes(lanes)
 
 
 async def hold_suspects(database: Database, worker: UUID, model_id: int) -> bool:
@@ -42,25 +54,20 @@ async def yield_suspects(database: Database, worker: UUID, model_id: int) -> Non
 
 async def claim_suspects(database: Database, worker: UUID, model_id: int) -> list[ClaimedJob]:
     """Take the next suspects: eight together, or one that was lost three times, alone."""
-    return await _claim(
-        database, "claim_suspects", worker=worker, model=model_id, tier=int(Tier.SUSPECT), free=_SUSPECTS_TOGETHER
-    )
+    asked = _asked(worker, model_id, Tier.SUSPECT, _SUSPECTS_TOGETHER)
+    _, taken = await database.together(("claim_lock", asked), ("claim_suspects", asked))
+    return _jobs(taken, Tier.SUSPECT)
 
 
-async def _claim(database: Database, name: str, **parameters: Any) -> list[ClaimedJob]:
-    async with database.transaction() as connection:
-        flows = await fetch(
-            connection,
-            "claim_lock",
-            worker=parameters["worker"],
-            model=parameters["model"],
-            tier=parameters["tier"],
-            free=parameters["free"],
-        )
-        if not flows:
-            return []
-        taken = await fetch(connection, name, locked=[flow.id for flow in flows], **parameters)
-    lane = Tier(parameters["tier"])
+def _asked(worker: UUID, model_id: int, tier: Tier, free: int) -> dict[str, Any]:
+    return {"worker": worker, "model": model_id, "tier": int(tier), "free": free}
+
+
+def _lanes(rows: Rows) -> dict[Tier, Waiting]:
+    return {Tier(row.tier): Waiting(row.waiting, row.served) for row in rows}
+
+
+def _jobs(taken: Rows, lane: Tier) -> list[ClaimedJob]:
     if taken:
         metrics.CLAIM_COMPANY.observe(len(taken))
     return [

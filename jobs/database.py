@@ -3,7 +3,7 @@
 import functools
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Any, Final, TypeAlias
@@ -103,6 +103,20 @@ class Database:
         """Several statements, one commit. READ COMMITTED: each statement sees what was committed before it."""
         async with self._driver() as driver, driver.transaction():
             yield driver
+
+    async def together(self, *statements: tuple[str, Mapping[str, Any]]) -> list[Rows]:
+        """Run several of `sql/`, each with its parameters, as one transaction in one round trip; the rows of each.
+
+        As in `transaction`, each sees what was committed before it.
+        """
+        async with self._driver() as driver:
+            cursors = [driver.cursor(row_factory=namedtuple_row) for _ in statements]
+            async with driver.pipeline():
+                await driver.execute("BEGIN")
+                for cursor, (name, parameters) in zip(cursors, statements, strict=True):
+                    await cursor.execute(statement(name), parameters)
+                await driver.execute("COMMIT")
+            return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Driver]:

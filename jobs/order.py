@@ -18,6 +18,10 @@ class Shares:
     of: Mapping[Tier, float]
     bulk_ceiling: float
 
+    def part(self, tier: Tier, slots: int) -> int:
+        """How many of so many slots are a tier's own, whatever waits in the others."""
+        return int(slots * self.of[tier] / sum(self.of.values()))
+
 
 def allocate(
     free: int,

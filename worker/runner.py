@@ -67,6 +67,7 @@ class Runner:
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
         self._slots = Slots(lambda: engine.slots)
+        self._likely: Tier | None = None
         self._known: dict[UUID, int] = {}
         self._returns: dict[UUID, int] = {}
         self._strays: dict[UUID, int] = {}
@@ -193,10 +194,12 @@ class Runner:
 
     async def _fill(self) -> None:
         """One claim: what waits, divided among the tiers by their shares."""
+        lanes = await self._look()
         free = self._slots.free
-        lanes = await claims.waiting(self._database, self._model_id, free)
-        if lanes.pop(Tier.SUSPECT, _NOBODY).jobs and await self._serve_suspects():
-            return
+        if lanes.pop(Tier.SUSPECT, _NOBODY).jobs:
+            self._likely = None
+            if await self._serve_suspects():
+                return
         self._suspects_had_their_turn = False
         interactive = any(lanes.get(tier, _NOBODY).served for tier in order.INTERACTIVE)
         waiting = {tier: lane.jobs for tier, lane in lanes.items()}
@@ -206,7 +209,21 @@ class Runner:
             jobs = await claims.claim(self._database, self._worker, self._model_id, tier, count)
             self._start(jobs)
             claimed += len(jobs)
+            self._likely = tier
         self._slots.claimed(more=claimed >= free or sum(waiting.values()) > claimed)
+
+    async def _look(self) -> dict[Tier, claims.Waiting]:
+        """What waits. An idle engine begins with the tier where it found jobs the last time, in the same round trip:
+        what is the tier's own part of the slots it would get in any case."""
+        free = self._slots.free
+        if self.running or self._likely is None:
+            return await claims.waiting(self._database, self._model_id, free)
+        part = self._shares.part(self._likely, self._slots.size)
+        jobs, lanes = await claims.claim_and_look(
+            self._database, self._worker, self._model_id, self._likely, part, free
+        )
+        self._start(jobs)
+        return lanes
 
     async def _gather(self) -> None:
         """Beside a busy engine, whose next step is milliseconds away, let jobs come together for the next claim."""

@@ -7,7 +7,8 @@ WITH turn AS MATERIALIZED (
                SELECT count(*) FROM flows g
                WHERE g.model_id = :model AND g.tier = :tier AND g.open AND g.tenant_id = f.tenant_id)) AS weight
     FROM flows f JOIN tenants t ON t.id = f.tenant_id
-    WHERE f.id = ANY(CAST(:locked AS bigint[]))
+    -- A subquery: the planner would take the setting's value of today for the one of every day.
+    WHERE f.id = ANY(CAST((SELECT current_setting('longhaul.locked', true)) AS bigint[]))
 ),
 share AS MATERIALIZED (
     SELECT least(CAST(:free AS bigint), 4 + 2 * CAST(:free AS bigint) / greatest(1, count(*))) AS few FROM turn

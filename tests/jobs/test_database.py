@@ -1,6 +1,7 @@
 """The connection to PostgreSQL: statements by name, its errors, and what happens when it goes away."""
 
 import asyncio
+import functools
 import gc
 import warnings
 from importlib import resources
@@ -11,7 +12,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from jobs.database import Database, is_connection_lost, statement
 from tests.jobs.conftest import Outage
-from tests.jobs.ledger import rows, value
+from tests.jobs.ledger import rows, value, waits_for_a_lock
+from tests.until import until
 
 NAMES = sorted(path.name.removesuffix(".sql") for path in resources.files("jobs").joinpath("sql").iterdir())
 
@@ -40,6 +42,27 @@ async def test_a_transaction_that_fails_writes_nothing(database: Database) -> No
             await connection.execute("UPDATE tenants SET weight = 9")
             await connection.execute("INSERT INTO tenants (name) VALUES ('default')")
     assert await value(database, "SELECT weight FROM tenants") == 1
+
+
+async def test_statements_sent_together_are_one_transaction(database: Database) -> None:
+    def tenant(**changes: object) -> tuple[str, dict[str, object]]:
+        return "tenant_set", {"tenant": "default", "weight": None, "paused": None} | changes
+
+    first, second = await database.together(tenant(weight=7), tenant(paused=True))
+    assert (first[0].paused, second[0].weight) == (False, 7), "each sees what came before it"
+    with pytest.raises(DBAPIError):
+        await database.together(tenant(weight=9), tenant(weight="none"))
+    assert await value(database, "SELECT weight FROM tenants") == 7
+
+
+async def test_statements_sent_together_see_what_they_waited_for(database: Database) -> None:
+    tenant: dict[str, object] = {"tenant": "default", "weight": None, "paused": None}
+    async with database.transaction() as connection:
+        await connection.execute("UPDATE tenants SET weight = 8")
+        asking = asyncio.create_task(database.together(("tenant_set", tenant), ("tenant_list", {})))
+        await until(functools.partial(waits_for_a_lock, database))
+    _, tenants = await asking
+    assert [row.weight for row in tenants] == [8]
 
 
 async def test_no_statement_and_no_transaction_may_last_for_ever(database: Database) -> None:

@@ -199,6 +199,21 @@ async def test_a_job_that_came_after_the_question_is_left_alone(here: Place) -> 
         assert runner.running == 1
 
 
+@pytest.mark.parametrize("served", [None, Tier.DEFAULT, Tier.BATCH, Tier.FLEX])
+async def test_where_an_idle_engine_begins_takes_nothing_from_other_tiers(here: Place, served: Tier | None) -> None:
+    here.engine.slots = 20
+    async with here.running() as runner:
+        if served is not None:
+            await here.all_are(Status.COMPLETED, await here.submit(tier=served))
+        here.lease_is_good = False
+        chats = await here.submit(30, tier=Tier.DEFAULT, delay=30)
+        lines = await here.submit(30, tier=Tier.BATCH, delay=30)
+        here.lease_is_good = True
+        runner.ring()
+        await until(lambda: sum(here.began([job]) for job in chats + lines) == 20)
+        assert sum(here.began([job]) for job in chats) == 11, "its own six, and half of what priority and flex leave"
+
+
 async def test_suspects_run_with_nothing_beside_them(here: Place) -> None:
     suspects = await here.submit(2, delay=0.1)
     await lose_twice(here, 2)
