@@ -93,7 +93,9 @@ async def accepted_response(
 ) -> Response:
     """The 202: where the job is found, its place in the queue, when it may start (Unix seconds) and the job object."""
     exchange.concerns(request, job_id)
-    shown = await accepted_object(parts, job, job_id)
+    # A turn may wait for another, of which its lane knows nothing.
+    is_turn = job.conversation is not None
+    shown = await (job_object(parts, job.tenant_id, job_id) if is_turn else accepted_object(parts, job, job_id))
     more = {"location": f"/v1/jobs/{shown['id']}", **(headers or {})}
     if (queue := shown["queue"]) is not None:
         more["x-queue-position"] = str(queue["position"])

@@ -65,6 +65,23 @@ async def test_a_turn_waits_until_the_one_before_it_has_ended(talk: Talk, accept
 
 async def test_turns_that_are_accepted_together_keep_their_order(talk: Talk, accept: Accept, new_job: MakeJob) -> None:
     together = await accept(*(turn(new_job) for _ in range(3)), new_job(), turn(new_job, conversation="other"))
+async def test_the_position_of_a_turn_has_those_ahead_of_it_that_wait_too(
+    talk: Talk, accept: Accept, new_job: MakeJob
+) -> None:
+    await rows(talk.database, f"INSERT INTO lanes (model_id, tier, tokens_per_second) VALUES ({talk.model_id}, 1, 10)")
+    turns = [(await accept(turn(new_job, cost=10)))[0] for _ in range(4)]
+    [other] = await accept(new_job(cost=10))
+
+    async def told(job_id: UUID) -> tuple[int, float] | None:
+        found = await read.position(talk.database, job_id)
+        return None if found is None else (found.place, found.tokens_per_second)
+
+    assert [await told(job_id) for job_id in (*turns, other)] == [(0, 10), (1, 0), (2, 0), (3, 0), (1, 10)]
+    [running, _] = await talk.claim()
+    assert running.id == turns[0]
+    assert [await told(job_id) for job_id in turns] == [None, (0, 0), (1, 0), (2, 0)]
+
+
     first = await talk.claim()
     assert {job.id for job in first} == {together[0], together[3], together[4]}
     for job in first:
