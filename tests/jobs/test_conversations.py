@@ -34,11 +34,13 @@ class Talk:
         await assert_counters_are_true(self.database)
         return await claim.claim(self.database, self.worker, self.model_id, Tier.DEFAULT, 100)
 
+    def publish(self, queue: str, count: int) -> None:
+        self.published.append((queue, count))
+
     async def end(self, job: ClaimedJob, status: Status = Status.COMPLETED, said: str = "yes") -> None:
         body = json.dumps({"choices": [{"message": {"role": "assistant", "content": said, "audio": None}}]}).encode()
         outcome = Outcome(status, 200 if status is Status.COMPLETED else 400, body)
-        publish = lambda queue, count: self.published.append((queue, count))  # noqa: E731
-        assert await Finisher(self.database, lambda ids: None, publish=publish).finish(job, outcome)
+        assert await Finisher(self.database, lambda ids: None, publish=self.publish).finish(job, outcome)
         await assert_counters_are_true(self.database)
 
 
@@ -63,8 +65,6 @@ async def test_a_turn_waits_until_the_one_before_it_has_ended(talk: Talk, accept
     assert await statuses(talk.database, [first, second, third]) == [Status.COMPLETED] * 3
 
 
-async def test_turns_that_are_accepted_together_keep_their_order(talk: Talk, accept: Accept, new_job: MakeJob) -> None:
-    together = await accept(*(turn(new_job) for _ in range(3)), new_job(), turn(new_job, conversation="other"))
 async def test_the_position_of_a_turn_has_those_ahead_of_it_that_wait_too(
     talk: Talk, accept: Accept, new_job: MakeJob
 ) -> None:
@@ -82,6 +82,8 @@ async def test_the_position_of_a_turn_has_those_ahead_of_it_that_wait_too(
     assert [await told(job_id) for job_id in turns] == [None, (0, 0), (1, 0), (2, 0)]
 
 
+async def test_turns_that_are_accepted_together_keep_their_order(talk: Talk, accept: Accept, new_job: MakeJob) -> None:
+    together = await accept(*(turn(new_job) for _ in range(3)), new_job(), turn(new_job, conversation="other"))
     first = await talk.claim()
     assert {job.id for job in first} == {together[0], together[3], together[4]}
     for job in first:
@@ -119,7 +121,8 @@ async def test_a_cancelled_turn_frees_the_next_but_not_past_one_that_runs(
     await talk.end(running)
     [running] = await talk.claim()
     assert running.id == third
-    assert await cancel.cancel(talk.database, [third]) == [third]
+    assert await cancel.cancel(talk.database, [third], talk.publish) == [third]
+    assert talk.published[-1] == ("q", 1)
     assert [job.id for job in await talk.claim()] == [fourth]
 
 
