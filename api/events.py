@@ -28,17 +28,25 @@ _QUIET_SECONDS: Final = 15.0
 """After so long a comment shows proxies that the connection lives."""
 
 
-def place(request: Request) -> tuple[int, int]:
-    """Behind which event of which run to go on, by the request's `Last-Event-ID`: (run, events before).
+def place(request: Request, starting_after: str | None = None) -> tuple[int, int]:
+    """Behind which event of which run to go on: (run, events before).
+
+    By the request's `Last-Event-ID`, else by `starting_after`: a browser's EventSource cannot send the header when it
+    connects first, and sends it with the same URL when it connects again.
 
     Raises:
         BadRequest: it is none of our ids.
     """
-    last = request.headers.get("last-event-id", "")
+    last, name = request.headers.get("last-event-id", ""), "Last-Event-ID"
+    if not last and starting_after is not None:
+        last, name = starting_after, "starting_after"
+    elif not last:
+        return 0, 0
     found = _EVENT_ID.fullmatch(last)
-    if last and not found:
-        raise BadRequest(f"Invalid 'Last-Event-ID': '{last:.100}'.", param="Last-Event-ID", code="invalid_value")
-    return (int(found[1]), int(found[2]) + 1) if found else (0, 0)
+    if not found:
+        message = f"Invalid '{name}': '{last:.100}'. Expected the id of an event, like '1-8'."
+        raise BadRequest(message, param=name, code="invalid_value")
+    return int(found[1]), int(found[2]) + 1
 
 
 class Events(Response):
