@@ -238,6 +238,31 @@ async def test_redis_away_until_after_the_end_readers_get_the_rest_from_the_resu
 
 
 async def test_a_client_that_goes_away_in_mid_stream_frees_the_slot(tmp_path: Path) -> None:
+async def test_readers_of_events_outlive_the_database(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.start_api()
+        worker, _ = await deployment.start_worker()
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
+        async with deployment.client() as client:
+            plain = await client.post("/v1/jobs", json={"endpoint": CHAT, "body": request() | {"stream": False}})
+            streamed = await submit(client, tokens=40, pace=0.05)
+            jobs = plain.json()["id"], streamed
+            readings = [Hearing(client, "GET", f"/v1/jobs/{job}/events") for job in jobs]
+
+            async def both_wait() -> bool:
+                return all(b"event: job.queued" in reading.body for reading in readings)
+
+            await eventually(both_wait, 30, "two readers")
+            await asyncio.to_thread(deployment.postgres.stop, immediate=True)
+            await asyncio.sleep(2)  # a look at the plain job is due every second
+            await asyncio.to_thread(deployment.postgres.start)
+            deployment.spawn("worker", "other")
+            await asyncio.wait_for(asyncio.gather(*(reading.task for reading in readings)), 30)
+        assert all(b"event: job.completed" in reading.body for reading in readings)
+        assert readings[1].words.count("word") == 40
+
+
     async with deployed(tmp_path, LONGHAUL_TEST_SLOTS="1", LONGHAUL_LEASE="60") as deployment:
         await deployment.start_api()
         await deployment.start_worker()
