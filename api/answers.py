@@ -90,12 +90,16 @@ async def answer(parts: Parts, request: Request, job: NewJob, preference: Prefer
 async def accepted_response(
     parts: Parts, request: Request, job: NewJob, job_id: UUID, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The 202: where the job is found, its place in the queue and the job object."""
+    """The 202: where the job is found, its place in the queue, when it may start (Unix seconds) and the job object."""
     exchange.concerns(request, job_id)
-    shown = await accepted_object(parts, job, job_id)
+    # A turn may wait for another, of which its lane knows nothing.
+    is_turn = job.conversation is not None
+    shown = await (job_object(parts, job.tenant_id, job_id) if is_turn else accepted_object(parts, job, job_id))
     more = {"location": f"/v1/jobs/{shown['id']}", **(headers or {})}
-    if shown["queue"] is not None:
-        more["x-queue-position"] = str(shown["queue"]["position"])
+    if (queue := shown["queue"]) is not None:
+        more["x-queue-position"] = str(queue["position"])
+        if queue["estimated_start_at"] is not None:
+            more["x-estimated-start-at"] = str(queue["estimated_start_at"])
     return JsonResponse(shown, 202, more)
 
 

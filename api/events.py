@@ -2,9 +2,11 @@
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Final
 
 from fastapi import Request
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -13,7 +15,7 @@ from api import answers, objects
 from api.live import HEADERS
 from api.parts import Parts
 from jobs import error_response, read, streams
-from jobs.errors import BadRequest, UpstreamLost
+from jobs.errors import BadRequest, LonghaulError, NotFound, Unavailable, UpstreamLost
 from jobs.following import Interrupted, Lost, Tail, follow
 from jobs.payload import write
 from jobs.records import Flags, JobView
@@ -26,19 +28,29 @@ _LOOK_SECONDS: Final = 1.0
 """Between two looks at a job that does not stream: nobody tells when it begins."""
 _QUIET_SECONDS: Final = 15.0
 """After so long a comment shows proxies that the connection lives."""
+_LOST: Final = "The worker that ran this stream was lost before its end."
+_AWAY: Final = "The database is not available. Read on from the last event that you have."
 
 
-def place(request: Request) -> tuple[int, int]:
-    """Behind which event of which run to go on, by the request's `Last-Event-ID`: (run, events before).
+def place(request: Request, starting_after: str | None = None) -> tuple[int, int]:
+    """Behind which event of which run to go on: (run, events before).
+
+    By the request's `Last-Event-ID`, else by `starting_after`: a browser's EventSource cannot send the header when it
+    connects first, and sends it with the same URL when it connects again.
 
     Raises:
         BadRequest: it is none of our ids.
     """
-    last = request.headers.get("last-event-id", "")
+    last, name = request.headers.get("last-event-id", ""), "Last-Event-ID"
+    if not last and starting_after is not None:
+        last, name = starting_after, "starting_after"
+    elif not last:
+        return 0, 0
     found = _EVENT_ID.fullmatch(last)
-    if last and not found:
-        raise BadRequest(f"Invalid 'Last-Event-ID': '{last:.100}'.", param="Last-Event-ID", code="invalid_value")
-    return (int(found[1]), int(found[2]) + 1) if found else (0, 0)
+    if not found:
+        message = f"Invalid '{name}': '{last:.100}'. Expected the id of an event, like '1-8'."
+        raise BadRequest(message, param=name, code="invalid_value")
+    return int(found[1]), int(found[2]) + 1
 
 
 class Events(Response):
@@ -71,6 +83,12 @@ class Events(Response):
             except Interrupted:
                 if gone.done():
                     raise ClientDisconnect from None
+            except Lost:
+                await self._fail(send, UpstreamLost(_LOST, code="worker_lost"))
+            except NotFound as error:  # deleted meanwhile
+                await self._fail(send, error)
+            except (SQLAlchemyError, OSError, TimeoutError):
+                await self._fail(send, Unavailable(_AWAY))
             finally:
                 gone.cancel()
                 parts.stopping.remove_done_callback(tail.interrupt)
@@ -80,36 +98,39 @@ class Events(Response):
         if not self._running:
             await _say(send, self._status(Status.QUEUED))
         is_stream = bool(self._view.flags & Flags.STREAMS)
-        try:
-            async for entry in follow(
-                tail, waiter, self._parts.database, _QUIET_SECONDS if is_stream else _LOOK_SECONDS
-            ):
-                if entry is None:
-                    await self._look(send, is_stream)
-                elif entry.kind is Kind.BEGIN:
-                    await self._runs(send)
-                elif entry.body:
-                    self._count = entry.count
-                    await _say(send, _numbered(entry))
-        except Lost:
-            error = UpstreamLost("The worker that ran this stream was lost before its end.", code="worker_lost")
-            events = error_response.last_events(error_response.fields(error), self._view.endpoint, self._count)
-            return await _say(send, b"".join(events))
+        quiet_seconds = _QUIET_SECONDS if is_stream else _LOOK_SECONDS
+        async for entry in follow(tail, waiter, self._parts.database, quiet_seconds):
+            if entry is None:
+                await self._look(send, is_stream)
+            elif entry.kind is Kind.BEGIN:
+                await self._runs(send)
+            elif entry.body:
+                self._count = entry.count
+                await _say(send, _numbered(entry))
         while waiter.now is None:
             if tail.interrupted:
                 raise Interrupted
             await tail.rung()
-        self._view = await read.job(self._parts.database, self._view.tenant_id, self._view.id, with_body=False)
+        self._view = await self._now()
         if self._view.started_at is not None:
             await self._runs(send)
         await _say(send, self._status(self._view.status))
 
     async def _look(self, send: Send, is_stream: bool) -> None:
         if not is_stream and not self._running:
-            view = await read.job(self._parts.database, self._view.tenant_id, self._view.id, with_body=False)
-            if view.status is Status.IN_PROGRESS:
-                return await self._runs(send)
+            with suppress(SQLAlchemyError, OSError, TimeoutError):  # the database will be back
+                view = await self._now()
+                if view.status is Status.IN_PROGRESS:
+                    return await self._runs(send)
         await _say(send, b": keep-alive\n\n")
+
+    async def _now(self) -> JobView:
+        return await read.job(self._parts.database, self._view.tenant_id, self._view.id, with_body=False)
+
+    async def _fail(self, send: Send, error: LonghaulError) -> None:
+        """The last event, without a number: who reads on must miss none."""
+        events = error_response.last_events(error_response.fields(error), self._view.endpoint, self._count)
+        await _say(send, b"".join(events))
 
     async def _runs(self, send: Send) -> None:
         if not self._running:

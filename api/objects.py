@@ -28,11 +28,13 @@ def place(position: Position) -> Place:
 
 
 def place_behind(lane: Lane | None, job: NewJob) -> Place | None:
-    """The place of a job that was just put into its lane, at its end; the others are taken to cost as much."""
+    """The place of a job that was just put into its lane, at its end; the others are taken to cost as much. A turn of a
+    conversation may wait for another, and nobody knows how long."""
     if lane is None:
         return None
     ahead = max(0, lane.queued - 1)
-    return Place(ahead + 1, _starts_at(ahead * job.cost, lane.tokens_per_second))
+    speed = lane.tokens_per_second if job.conversation is None else 0
+    return Place(ahead + 1, _starts_at(ahead * job.cost, speed))
 
 
 def new_job(job: NewJob, at: Place | None) -> Json:

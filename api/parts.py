@@ -31,7 +31,8 @@ _TICKETS_PER_SLOT = 2
 class Parts:
     """`stopping` is done when the server begins to stop, while requests are still being answered.
 
-    `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send; neither blocks.
+    `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send, and `publish` says
+    that so many more jobs of a queue may run; none of them blocks.
     """
 
     settings: Settings
@@ -48,11 +49,12 @@ class Parts:
     blobs: Blobs
     wake_control: Callable[[], None]
     deliver: Callable[[], None]
+    publish: Callable[[str, int], None]
     stopping: asyncio.Task[Literal[True]]
 
     async def cancel(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """End these jobs, tell their workers and whoever waits for them; the ones that this call ended."""
-        ended = await cancel.cancel(self.database, job_ids)
+        ended = await cancel.cancel(self.database, job_ids, self.publish)
         for job_id in ended:  # before its worker hears of it and takes it back
             if log := await self.readers.so_far(job_id):
                 await streams.keep(self.database, job_id, log)
@@ -60,7 +62,7 @@ class Parts:
 
     async def lose(self, job_ids: Sequence[UUID]) -> list[UUID]:
         """Fail these jobs as `worker_lost`, and tell of it as above; the ones that this call ended."""
-        return self._tell(await cancel.lose(self.database, job_ids))
+        return self._tell(await cancel.lose(self.database, job_ids, self.publish))
 
     def _tell(self, ended: list[UUID]) -> list[UUID]:
         self.announcer.abort(ended)
@@ -118,5 +120,6 @@ async def opened(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Parts
             blobs=Blobs(settings.blob_store),
             wake_control=lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
             deliver=lambda: publisher.publish(DELIVER_QUEUE, 1, 1),
+            publish=lambda queue, jobs: publisher.publish(queue, jobs, jobs, bell=True),
             stopping=stopping,
         )

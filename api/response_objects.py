@@ -23,7 +23,7 @@ def response(stored: StoredResponse) -> Json:
     """The response as it is now."""
     match stored.status:
         case Status.QUEUED | Status.IN_PROGRESS | Status.CANCELLED:
-            return begun(stored) | {"status": stored.status}
+            return begun(stored) | {"status": stored.status, "output": [*stored.begun]}
         case Status.COMPLETED:
             answer = payload.shown(stored.body)
             # An engine's own words, where they are no response.

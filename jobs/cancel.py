@@ -1,21 +1,27 @@
 """The ends that no engine brings about: cancelled at any point of the life, expired in the queue, retired."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from jobs import conversations
 from jobs.database import Database, fetch
 from jobs.records import Flags
 
+Publish: TypeAlias = Callable[[str, int], None]
+"""Says that so many more jobs of a queue may run: turns that waited for those that were ended."""
 
-async def cancel(database: Database, ids: Sequence[UUID]) -> list[UUID]:
+_NOT_NOW: Final[Publish] = lambda queue, jobs: None  # noqa: E731  # idle workers look once a second
+
+
+async def cancel(database: Database, ids: Sequence[UUID], publish: Publish = _NOT_NOW) -> list[UUID]:
     """End these jobs wherever they are; the ones that this call ended. Their worker still has to be told."""
-    return await _end(database, "cancel", ids)
+    return await _end(database, "cancel", ids, publish)
 
 
-async def lose(database: Database, ids: Sequence[UUID]) -> list[UUID]:
+async def lose(database: Database, ids: Sequence[UUID], publish: Publish = _NOT_NOW) -> list[UUID]:
     """Fail these as `worker_lost` wherever they are; the ones that this call ended. Their worker has to be told."""
-    return await _end(database, "lose", ids)
+    return await _end(database, "lose", ids, publish)
 
 
 async def expire(database: Database) -> list[UUID]:
@@ -33,7 +39,7 @@ async def free_key(database: Database, tenant_id: int, key: str, job_id: UUID) -
     await database.run("key_free", tenant=tenant_id, key=key, id=job_id)
 
 
-async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]:
+async def _end(database: Database, name: str, ids: Sequence[UUID], publish: Publish = _NOT_NOW) -> list[UUID]:
     if not ids:
         return []
     ended: list[UUID] = []
@@ -49,5 +55,6 @@ async def _end(database: Database, name: str, ids: Sequence[UUID]) -> list[UUID]
         remaining = [job for job in remaining if job not in set(ended)]
         if not remaining or not await database.run("unfinished", ids=remaining):
             break
-    await conversations.free(database, followed)
+    for queue, jobs in (await conversations.free(database, followed)).items():
+        publish(queue, jobs)
     return ended

@@ -5,6 +5,7 @@ before it. In lists they have OpenAI's full form, with ids.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 from uuid import UUID
@@ -30,6 +31,27 @@ def output(response: bytes | None) -> list[Any]:
     body = payload.shown(response)
     found = body.get("output") if isinstance(body, dict) else None
     return found if isinstance(found, list) else []
+
+
+def begun(events: Iterable[bytes]) -> list[Json]:
+    """What a response that was cancelled had answered, by the events of its last run as far as they were kept; an item
+    that had no end is incomplete."""
+    items: dict[int, Json] = {}
+    for event in events:
+        data = json.loads(event[event.find(b"data:") + 5 :])
+        place = data.get("output_index")
+        match data.get("type", "").removeprefix("response."):
+            case "output_item.added":
+                items[place] = data["item"] | {"status": "incomplete"}
+            case "output_item.done":
+                items[place] = data["item"]
+            case "content_part.added" if place in items:
+                items[place].setdefault("content", []).append(data["part"])
+            case "output_text.delta" if place in items and items[place].get("content"):
+                items[place]["content"][-1]["text"] += data["delta"]
+            case "function_call_arguments.delta" if place in items:
+                items[place]["arguments"] += data["delta"]
+    return [item for _, item in sorted(items.items())]
 
 
 def listed(response_id: UUID, items: Iterable[Any]) -> list[Json]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from jobs import ids, payload, read, response_items
+from jobs import ids, payload, read, response_items, streams
 from jobs.database import Database
 from jobs.errors import BadRequest, Conflict, NotFound, TooLarge
 from jobs.records import Flags, Json, NewJob
@@ -33,6 +33,8 @@ class StoredResponse:
     body: bytes | None
     error_code: str | None
     error_message: str | None
+    begun: Sequence[Json] = ()
+    """What had been answered when it was cancelled, as far as it was streamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ async def get(database: Database, tenant_id: int, response_id: UUID) -> StoredRe
             body=None if row.response is None else bytes(row.response),
             error_code=row.error_code,
             error_message=row.error_message,
+            begun=await _begun(database, response_id, Status(row.status), Flags(row.flags)),
         )
     raise _missing(response_id)
 
@@ -151,6 +154,14 @@ def unknown_previous(name: object) -> BadRequest:
     """What a request gets that continues a response that is not there."""
     message = f"Previous response with id '{name!s:.100}' not found."
     return BadRequest(message, param=_PARAM, code="previous_response_not_found")
+
+
+async def _begun(database: Database, response_id: UUID, status: Status, flags: Flags) -> list[Json]:
+    if status is not Status.CANCELLED or Flags.STREAMS not in flags:
+        return []
+    log = await streams.stored(database, response_id)
+    pieces = () if log is None else streams.unpack(log.body)
+    return response_items.begun(event for piece in pieces for event in streams.events(piece))
 
 
 def _missing(response_id: UUID) -> NotFound:

@@ -129,6 +129,15 @@ class Client:
         headers = {"Prefer": prefer} if prefer else {}
         return await self._object("POST", endpoint, json=body, headers=headers)
 
+    async def events(self, job_id: str) -> AsyncIterator[Json]:
+        """`GET /v1/jobs/{id}/events`: the data of every event, from the first on, as it comes."""
+        rest = b""
+        async for chunk in self.stream(f"/v1/jobs/{job_id}/events"):
+            *events, rest = (rest + chunk).split(b"\n\n")
+            for line in b"\n".join(events).split(b"\n"):
+                if line.startswith(b"data: {"):
+                    yield json.loads(line.removeprefix(b"data: "))
+
     async def stream(self, path: str) -> AsyncIterator[bytes]:
         """`GET` of what is no JSON object, in chunks."""
         try:

@@ -17,6 +17,7 @@ from longhaul.output import talk
 from longhaul.receiver import Arrival, Receiver, listening
 
 CHAT: Final = "/v1/chat/completions"
+STREAM: Final = "stream, as it comes"
 _PATIENCE_SECONDS: Final = 600
 _MODULES: Final = (
     "argparse", "asyncio", "calendar", "codecs", "collections", "contextlib", "csv", "datetime", "decimal", "difflib",
@@ -69,6 +70,8 @@ class Answer:
 
 
 Hand = Callable[[Answer], None]
+Say = Callable[[str | None], None]
+"""Told of each piece of a streamed text as it comes; None: its worker was lost, and it comes anew."""
 Way = Callable[[Client, Sequence[Json], Hand], Coroutine[Any, Any, None]]
 
 
@@ -135,6 +138,22 @@ async def told_by_webhook(client: Client, bodies: Sequence[Json], hand: Hand) ->
         await _all(one(body, url) for body in bodies)
 
 
+async def read_as_it_comes(client: Client, body: Json, hand: Hand, say: Say) -> None:
+    """A stream for nobody in particular, listened to by `GET /v1/jobs/{id}/events`, anew if its worker is lost."""
+    since = time.monotonic()
+    asked = {**body, "max_tokens": 48, "stream": True, "service_tier": "priority"}
+    job = await client.infer(CHAT, asked, prefer="respond-async")
+    while True:
+        async for event in client.events(job["id"]):
+            for choice in event.get("choices", ()):
+                say(choice["delta"].get("content") or "")
+        job = await client.job(job["id"])
+        if job["status"] in TERMINAL:
+            break
+        say(None)
+    hand(_answer(STREAM, job, since))
+
+
 async def wait_like_openai(client: Client, bodies: Sequence[Json], hand: Hand) -> None:
     """The plain request of OpenAI's SDK, whose answer is the response."""
 
@@ -146,19 +165,21 @@ async def wait_like_openai(client: Client, bodies: Sequence[Json], hand: Hand) -
 
 
 WAYS: Final[tuple[tuple[Way, int], ...]] = (
-    (array_and_long_poll, 60),
+    (array_and_long_poll, 59),
     (respond_async_and_poll, 80),
     (respond_async_and_wait, 40),
     (told_by_webhook, 20),
     (wait_like_openai, 20),
 )
-"""Every way of handing back, and how many requests the demonstration sends by it: 200 asynchronous ones, and 20."""
+"""The ways of handing back, and how many requests go by each; with the one stream they are 200 asynchronous, and 20."""
+REQUESTS: Final = 1 + sum(requests for _, requests in WAYS)
 
 
-async def run(client: Client, hand: Hand) -> None:
-    """Send all the work at once, by every way; `hand` is given each answer as it comes."""
-    bodies = iter(chats(sum(requests for _, requests in WAYS)))
-    await _all(way(client, list(itertools.islice(bodies, requests)), hand) for way, requests in WAYS)
+async def run(client: Client, hand: Hand, say: Say) -> None:
+    """Send all the work at once, by every way; `hand` is given each answer as it comes, `say` what the stream says."""
+    bodies = iter(chats(REQUESTS))
+    stream = read_as_it_comes(client, next(bodies), hand, say)
+    await _all([stream, *(way(client, list(itertools.islice(bodies, requests)), hand) for way, requests in WAYS)])
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:

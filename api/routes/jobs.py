@@ -91,12 +91,12 @@ async def retrieve(
 
 
 @router.get("/{job_id}/events")
-async def events(request: Request, tenant: Caller, job_id: str) -> Response:
-    """What becomes of it, as server-sent events; `Last-Event-ID` goes on behind an event."""
-    here, identity = parts.of(request), ids.parse_job_id(job_id)
+async def events(request: Request, tenant: Caller, job_id: str, starting_after: str | None = None) -> Response:
+    """What becomes of it, as server-sent events; `Last-Event-ID` or `starting_after` goes on behind an event."""
+    here, identity, after = parts.of(request), ids.parse_job_id(job_id), place(request, starting_after)
     exchange.concerns(request, identity)
     view = await read.job(here.database, tenant.id, identity, with_body=False)
-    return Events(here, request, view, place(request))
+    return Events(here, request, view, after)
 
 
 @router.post("/{job_id}/cancel")

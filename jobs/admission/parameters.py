@@ -81,6 +81,8 @@ IMPOSSIBLE: Final[Mapping[str, tuple[Any, ...]]] = {
 }
 """What no engine of ours can do, with the values that ask for nothing."""
 
+_NOT_HERE: Final = "is not supported by this server"
+
 DIALECT: Final[Mapping[str, tuple[Any, ...]]] = {
     "white_list_token_ids": (None,),
     "white_list_token": (None,),
@@ -181,6 +183,8 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
             raise _unsupported(name, f"is not supported by {endpoint}")
         if name == "stream_options" and value is not None:
             _check_stream_options(value, body)
+        if name == "text" and endpoint == RESPONSES and isinstance(value, dict):
+            _refuse_unless_idle("text.verbosity", value.get("verbosity"), IMPOSSIBLE["verbosity"], _NOT_HERE)
         if name in LONGEST.get(endpoint, ()):
             _refuse_longer(name, value, LONGEST[endpoint][name])
         if name in engine or name in OUR_OWN:
@@ -189,7 +193,7 @@ def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
             _refuse_unless_idle(name, value, DIALECT[name], "is not supported by this model")
         elif name in KNOWN.get(endpoint, ()):
             if name in IMPOSSIBLE:
-                _refuse_unless_idle(name, value, IMPOSSIBLE[name], "is not supported by this server")
+                _refuse_unless_idle(name, value, IMPOSSIBLE[name], _NOT_HERE)
         elif engine:
             raise BadRequest(
                 f"Unrecognized request argument supplied: {name:.100}", param=name[:100], code="unknown_parameter"

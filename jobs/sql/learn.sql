@@ -1,4 +1,5 @@
--- What this worker measured: a lane's mean output and speed, a model's bytes per token. Moving averages.
+-- What this worker measured: a lane's mean output and speed, a model's bytes per token. Moving averages; the first speed
+-- stands alone, or the first estimates would be five times too late.
 WITH seen AS (
     SELECT *
     FROM unnest(CAST(:tiers AS smallint[]), CAST(:jobs AS int[]), CAST(:outputs AS bigint[]), CAST(:inputs AS bigint[]),
@@ -12,6 +13,7 @@ model AS (
 )
 UPDATE lanes
 SET mean_output = mean_output + (s.output::float8 / s.jobs - mean_output) * least(0.5, s.jobs / 200.0),
-    tokens_per_second = tokens_per_second * 0.8 + 0.2 * (s.output + s.input) / :seconds
+    tokens_per_second = tokens_per_second
+        + ((s.output + s.input) / :seconds - tokens_per_second) * CASE tokens_per_second WHEN 0 THEN 1 ELSE 0.2 END
 FROM seen s
 WHERE lanes.model_id = :model AND lanes.tier = s.tier AND s.jobs > 0

@@ -1,13 +1,21 @@
 -- What a claim would serve before this job: the jobs ahead of it in its own flow, and in every other open flow of its
 -- lane those with an earlier virtual start. A thousand of each flow are looked at; what lies beyond is reckoned, in its
 -- own flow by where the job's place lies between the first and the last (places begin with a time or a hash), in others
--- by the virtual time that they have until then.
-WITH mine AS MATERIALIZED (
-    SELECT j.id, j.place, j.flow_id, f.model_id, f.tier, f.vtime, f.cursor, f.queued, t.weight * f.weight / greatest(1, (
+-- by the virtual time that they have until then. A turn of a conversation that waits for another has those before it
+-- that wait themselves ahead of it too; when it starts is for the one before it to say, so it has no speed.
+WITH RECURSIVE mine AS MATERIALIZED (
+    SELECT j.id, j.place, j.flow_id, j.blocked_on, f.model_id, f.tier, f.vtime, f.cursor, f.queued, t.weight * f.weight / greatest(1, (
                SELECT count(*) FROM flows g
                WHERE g.model_id = f.model_id AND g.tier = f.tier AND g.open AND g.tenant_id = f.tenant_id)) AS weight
     FROM jobs j JOIN flows f ON f.id = j.flow_id JOIN tenants t ON t.id = f.tenant_id
     WHERE j.id = :id AND j.status = 'queued'
+),
+earlier (id, cost, blocked_on) AS (
+    SELECT j.id, j.cost, j.blocked_on FROM mine m JOIN jobs j ON j.id = m.blocked_on
+    WHERE j.status = 'queued' AND j.blocked_on IS NOT NULL
+    UNION ALL
+    SELECT j.id, j.cost, j.blocked_on FROM earlier e JOIN jobs j ON j.id = e.blocked_on
+    WHERE j.status = 'queued' AND j.blocked_on IS NOT NULL
 ),
 near AS MATERIALIZED (
     SELECT count(*) AS k, coalesce(sum(b.cost), 0) AS cost
@@ -74,9 +82,10 @@ others AS (
         SELECT CASE WHEN n.k <= 1000 THEN n.k ELSE least(f.queued, (s.at - f.vtime) * w.weight / n.mean::float8) END AS k
     ) r
 )
-SELECT round(b.k + o.k)::int AS place, round(b.cost + o.cost)::bigint AS tokens,
-       coalesce(l.tokens_per_second, 0) AS tokens_per_second
+SELECT round(b.k + o.k + e.k)::int AS place, round(b.cost + o.cost + e.cost)::bigint AS tokens,
+       CASE WHEN s.blocked_on IS NULL THEN coalesce(l.tokens_per_second, 0) ELSE 0 END AS tokens_per_second
 FROM start s
 CROSS JOIN before b
 CROSS JOIN others o
+CROSS JOIN (SELECT count(*) AS k, coalesce(sum(cost), 0) AS cost FROM earlier) e
 LEFT JOIN lanes l ON l.model_id = s.model_id AND l.tier = s.tier

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -103,27 +103,60 @@ def _environment(home: Path) -> Mapping[str, str]:
     return {name: value for name, value in os.environ.items() if name not in theirs} | ours
 
 
+class _Line:
+    """The line of stdout on which a stream's text appears as it comes. `begun` is set by its first piece."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self._prefix = "a stream, as it comes: "
+        self._open = False
+
+    def say(self, piece: str | None) -> None:
+        """Add a piece; None: what comes now is another run's, from its start."""
+        if piece is None:
+            self.end()
+            self._prefix = "its worker was lost, its next run says: "
+            return
+        if not piece:
+            return
+        if not self._open:
+            print(self._prefix, end="")
+        print("".join(letter if letter.isprintable() else " " for letter in piece), end="", flush=True)
+        self._open, self._prefix = True, "... "
+        self.begun.set()
+
+    def end(self) -> None:
+        """Let others write."""
+        if self._open:
+            print(flush=True)
+        self._open = False
+
+
 async def _work(client: Client, home: Path, kill: bool) -> list[Answer]:
-    """All answers. With `kill`, the worker is killed as soon as it runs something."""
-    total = sum(requests for _, requests in work.WAYS)
+    """All answers. With `kill`, the worker is killed while it streams."""
     answers: list[Answer] = []
-    with Bar(total) as bar:
+    line, bar = _Line(), Bar(work.REQUESTS)
+    with ExitStack() as drawing:
 
         def hand(answer: Answer) -> None:
             answers.append(answer)
+            if answer.way == work.STREAM:  # before, the bar would be drawn across the stream's text
+                line.end()
+                drawing.enter_context(bar)
             bar.update(len(answers), answer.way)
             if not bar.drawn and len(answers) % 20 == 0:
-                talk(f"{len(answers)} of {total} answered")
+                talk(f"{len(answers)} of {work.REQUESTS} answered")
 
         async with asyncio.TaskGroup() as tasks:
-            working = tasks.create_task(work.run(client, hand))
+            working = tasks.create_task(work.run(client, hand, line.say))
             if kill:
-                killing = tasks.create_task(_kill_worker(home))
+                killing = tasks.create_task(_kill_worker(home, line))
                 working.add_done_callback(lambda _: killing.cancel())
     return answers
 
 
-async def _kill_worker(home: Path) -> None:
+async def _kill_worker(home: Path, line: _Line) -> None:
+    await line.begun.wait()
     # In a queue with two hundred other requests, the look could come when nothing runs any more.
     async with _client(home, connections=1) as client:
         while True:
@@ -132,6 +165,7 @@ async def _kill_worker(home: Path) -> None:
                 break
             await asyncio.sleep(0.02)
     pid = int((home / "run" / "worker.pid").read_text())
+    line.end()
     talk(f"kill -9 {pid}: the worker is gone with all that it ran, and will be started again.")
     os.kill(pid, signal.SIGKILL)
 
@@ -159,9 +193,8 @@ def _row(way: str, answers: Sequence[Answer]) -> tuple[object, ...]:
 
 async def _nothing_missing(client: Client, answers: Sequence[Answer]) -> bool:
     """Whether every request completed with tokens in it, and the service knows as many completed jobs and no others."""
-    total = sum(requests for _, requests in work.WAYS)
     good = sum(answer.status == "completed" and answer.output_tokens > 0 for answer in answers)
     kept = [job async for job in client.every({"limit": "100"})]
     statuses, again = Counter(job["status"] for job in kept), sum(job["attempts"] > 1 for job in kept)
-    print(f"asked {total}, answered {good}, kept by the service: {dict(statuses)}, run more than once: {again}")
-    return good == total and statuses == Counter(completed=total)
+    print(f"asked {work.REQUESTS}, answered {good}, kept by the service: {dict(statuses)}, run more than once: {again}")
+    return good == work.REQUESTS and statuses == Counter(completed=work.REQUESTS)

@@ -3,10 +3,12 @@
 import json
 
 import pytest
+from redis.asyncio import Redis
 
 from jobs.database import Database
 from jobs.records import Flags, Model
 from tests.api.conftest import REGISTRATION, Client, Worker, chat, register, value
+from tests.until import until
 from worker.dialect import extended
 
 CHAT = "/v1/chat/completions"
@@ -32,6 +34,26 @@ async def test_turns_are_claimed_one_after_another(client: Client, worker: Worke
     assert claimed.flags & Flags.DIALECT
     [claimed] = await worker.answer()
     assert f"job_{claimed.id.hex}" == second
+
+
+async def test_a_turn_is_told_at_once_how_many_are_ahead_of_it(client: Client) -> None:
+    told = [(await client.post(CHAT, json=chat(conversation_id="c"), headers=ASYNC)).json() for _ in range(3)]
+    assert [job["queue"]["position"] for job in told] == [1, 2, 3]
+
+
+async def test_a_worker_is_told_of_the_turn_that_a_cancel_frees(client: Client, redis_url: str, model: Model) -> None:
+    first, second = await submit(client), await submit(client)
+    async with Redis.from_url(redis_url) as redis:
+        tickets = f"{{longhaul}}:{model.queue}"
+
+        async def told() -> bool:
+            return await redis.llen(tickets) > 0
+
+        await until(told)
+        await redis.delete(tickets)
+        await client.post(f"/v1/jobs/{first}/cancel")
+        await until(told)
+    assert (await client.get(f"/v1/jobs/{second}")).json()["queue"]["position"] == 1
 
 
 async def test_a_number_names_the_same_conversation_as_its_digits(client: Client, database: Database) -> None:

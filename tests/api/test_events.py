@@ -114,10 +114,28 @@ async def test_last_event_id_goes_on_behind_an_event(
     assert (await Reading(sockets, job, "1-3").task).startswith(b"event: job.completed")
 
 
-async def test_a_last_event_id_that_is_none_of_ours_is_named(sockets: Client, job: str) -> None:
-    response = await sockets.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": "abc"})
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == "Last-Event-ID"
+async def test_starting_after_does_the_same_until_a_reconnect_knows_better(
+    sockets: Client, voice: Voice, job: str
+) -> None:
+    await voice.begin()
+    voice.say(said("a"), said("b"), said("c"))
+    await voice.end()
+    path = f"/v1/jobs/{job}/events"
+    body = (await sockets.get(path, params={"starting_after": "1-0"})).content
+    assert body.startswith(numbered(said("b"), said("c"), DONE, first=1))
+    again = await sockets.get(path, params={"starting_after": "1-0"}, headers={"Last-Event-ID": "1-1"})
+    assert again.content.startswith(numbered(said("c"), DONE, first=2))
+
+
+@pytest.mark.parametrize("wrong", ["abc", "3", "-1", "1-", "1--1", "1-1,1-2", "9999999999-1"])
+async def test_an_event_id_that_is_none_of_ours_is_named(sockets: Client, job: str, wrong: str) -> None:
+    path = f"/v1/jobs/{job}/events"
+    for name, request in (
+        ("Last-Event-ID", {"headers": {"Last-Event-ID": wrong}}),
+        ("starting_after", {"params": {"starting_after": wrong}}),
+    ):
+        response = await sockets.get(path, **request)  # type: ignore[arg-type]
+        assert (response.status_code, response.json()["error"]["param"]) == (400, name)
 
 
 async def test_a_run_that_is_lost_ends_its_readers_and_the_next_is_the_jobs(

@@ -141,6 +141,7 @@ async def test_a_request_that_prefers_so_gets_its_job_at_once(client: Client, da
     assert response.headers["location"] == f"/v1/jobs/{job['id']}"
     assert response.headers["preference-applied"] == "respond-async"
     assert response.headers["x-queue-position"] == "1"
+    assert "x-estimated-start-at" not in response.headers
     assert await jobs_written(database) == 1
 
 
@@ -150,6 +151,16 @@ async def test_the_position_grows_with_every_submit(client: Client) -> None:
         response = await client.post(CHAT, json=chat(), headers={"Prefer": "respond-async"})
         positions.append(int(response.headers["x-queue-position"]))
     assert positions == [1, 2, 3]
+
+
+async def test_when_it_may_start_is_said_too(client: Client, database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.execute("INSERT INTO lanes (model_id, tier, tokens_per_second) SELECT id, 1, 0.1 FROM models")
+    for _ in range(2):
+        response = await client.post(CHAT, json=chat(), headers={"Prefer": "respond-async"})
+        told = response.json()["queue"]["estimated_start_at"]
+        assert response.headers["x-estimated-start-at"] == str(told)
+    assert told > response.json()["created_at"]
 
 
 async def test_a_preference_to_wait_gets_the_response_in_time(client: Client, worker: Worker) -> None:

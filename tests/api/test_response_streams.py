@@ -179,6 +179,34 @@ async def test_a_response_that_is_cancelled_has_no_more_events(socket: Client, w
     assert (last["type"], last["code"], last["sequence_number"]) == ("error", "cancelled", 1)
 
 
+async def test_a_response_that_is_cancelled_keeps_what_it_had_said(
+    socket: Client, worker: Worker, writer: Writer
+) -> None:
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    events = [
+        said(2, "output_item.added", output_index=0, item=item),
+        said(3, "content_part.added", output_index=0, content_index=0, part={"type": "output_text", "text": ""}),
+        *(
+            said(4 + at, "output_text.delta", output_index=0, content_index=0, delta=word)
+            for at, word in enumerate("ab")
+        ),
+    ]
+    async with socket.stream("POST", RESPONSES, json=ASKED) as response:
+        reader = Reader(response)
+        [job] = await worker.claim_next()
+        with await writer.open(job) as channel:
+            stream = Stream(job, channel)
+            for event in [*run([])[:2], *events]:
+                stream.feed(event)
+            await reader.events(len(events) + 3)
+            path = f"{RESPONSES}/{ids.response_id(job.id)}"
+            cancelled = (await socket.post(f"{path}/cancel")).json()
+        await reader.rest()
+    begun = item | {"status": "incomplete", "content": [{"type": "output_text", "text": "ab"}]}
+    assert (cancelled["status"], cancelled["output"], cancelled["usage"]) == ("cancelled", [begun], None)
+    assert (await socket.get(path)).json() == cancelled
+
+
 async def test_the_numbers_of_a_second_run_go_on_and_no_reader_gets_both(
     socket: Client, worker: Worker, writer: Writer, database: Database
 ) -> None:

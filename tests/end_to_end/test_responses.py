@@ -208,6 +208,23 @@ def test_an_answer_is_parsed(strict: OpenAI, to_the_point: dict[str, int]) -> No
     assert found.text is not None and found.text.format is not None and found.text.format.type == "json_schema"
 
 
+@pytest.mark.parametrize(
+    "tool",
+    [
+        {"type": "web_search"},
+        {"type": "file_search", "vector_store_ids": ["vs_1"]},
+        {"type": "code_interpreter", "container": {"type": "auto"}},
+        {"type": "mcp", "server_label": "x", "server_url": "https://mcp.example.com"},
+        {"type": "image_generation"},
+        {"type": "custom", "name": "x"},
+    ],
+)
+def test_a_tool_that_nobody_here_runs_is_refused_by_name(strict: OpenAI, tool: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match=f"Invalid value: '{tool['type']}'.*'function'") as refused:
+        ask(strict, "hello", tools=[tool])
+    assert refused.value.param == "tools.0.type"
+
+
 def test_a_tool_is_called_and_its_answer_continues_the_conversation(
     strict: OpenAI, to_the_point: dict[str, int]
 ) -> None:

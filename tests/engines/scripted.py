@@ -2,8 +2,9 @@
 
 `LONGHAUL_ENGINE=tests.engines.scripted:factory` runs it in a worker, `:instant` the one that answers at once. The
 environment steers it: LONGHAUL_TEST_JOURNAL (a file), LONGHAUL_TEST_SLOTS, LONGHAUL_TEST_MODEL, LONGHAUL_TEST_ALIASES
-and LONGHAUL_TEST_ADAPTERS (comma-separated), LONGHAUL_TEST_DELAY (seconds of every answer), LONGHAUL_TEST_START
-(seconds until it is up). A request steers it by its field `script`: see `tests.engines.script`.
+and LONGHAUL_TEST_ADAPTERS (comma-separated), LONGHAUL_TEST_DELAY (seconds of every answer), LONGHAUL_TEST_PACE (seconds
+between the tokens of every stream), LONGHAUL_TEST_START (seconds until it is up). A request steers it by its field
+`script`: see `tests.engines.script`.
 """
 
 import asyncio
@@ -32,6 +33,7 @@ class ScriptedEngine:
         self._journal_path = Path(journal) if journal else None
         self._journal = Journal(self._journal_path) if self._journal_path else None
         self._delay = float(os.environ.get("LONGHAUL_TEST_DELAY", 0))
+        self._pace = float(os.environ.get("LONGHAUL_TEST_PACE", 0))
         self._dead = asyncio.Event()
         self.slots = int(os.environ.get("LONGHAUL_TEST_SLOTS", 64))
         self.model = os.environ.get("LONGHAUL_TEST_MODEL", "scripted")
@@ -73,7 +75,7 @@ class ScriptedEngine:
         if scope["path"] not in ENDPOINTS:
             return await _answer(send, 404, {"detail": "Not Found"})
         request = body.get("request_id", "")
-        script = self._orders(Script(**body.get("script") or {}), request)
+        script = self._orders(Script(**{"pace": self._pace, **(body.get("script") or {})}), request)
         seconds = self._delay if script.delay is None else script.delay
         tokens = allowed(body) if script.tokens is None else script.tokens
         self._note("start", request)

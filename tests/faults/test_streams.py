@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,31 @@ async def test_redis_away_until_after_the_end_readers_get_the_rest_from_the_resu
         assert hearing.body.endswith(DONE) and begun_without.body.endswith(DONE)
 
 
+async def test_readers_of_events_outlive_the_database(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.start_api()
+        worker, _ = await deployment.start_worker()
+        worker.send(signal.SIGTERM)
+        assert await worker.ended(20) == 0
+        async with deployment.client() as client:
+            plain = await client.post("/v1/jobs", json={"endpoint": CHAT, "body": request() | {"stream": False}})
+            streamed = await submit(client, tokens=40, pace=0.05)
+            jobs = plain.json()["id"], streamed
+            readings = [Hearing(client, "GET", f"/v1/jobs/{job}/events") for job in jobs]
+
+            async def both_wait() -> bool:
+                return all(b"event: job.queued" in reading.body for reading in readings)
+
+            await eventually(both_wait, 30, "two readers")
+            await asyncio.to_thread(deployment.postgres.stop, immediate=True)
+            await asyncio.sleep(2)  # a look at the plain job is due every second
+            await asyncio.to_thread(deployment.postgres.start)
+            deployment.spawn("worker", "other")
+            await asyncio.wait_for(asyncio.gather(*(reading.task for reading in readings)), 30)
+        assert all(b"event: job.completed" in reading.body for reading in readings)
+        assert readings[1].words.count("word") == 40
+
+
 async def test_a_client_that_goes_away_in_mid_stream_frees_the_slot(tmp_path: Path) -> None:
     async with deployed(tmp_path, LONGHAUL_TEST_SLOTS="1", LONGHAUL_LEASE="60") as deployment:
         await deployment.start_api()
@@ -250,3 +276,25 @@ async def test_a_client_that_goes_away_in_mid_stream_frees_the_slot(tmp_path: Pa
             await asyncio.wait_for(other.task, 10)
         assert other.words == "word word"
         assert [entry.event for entry in journal.read(deployment.journal)][:2] == ["start", "abort"]
+
+
+async def test_a_reader_that_stalls_holds_up_nobody_and_misses_nothing(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as deployment:
+        await deployment.start_api()
+        await deployment.start_worker()
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(("127.0.0.1", deployment.port))
+        body = json.dumps(request(tokens=40_000)).encode()  # 8 MB of events: more than the API's buffers hold
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {deployment.key}\r\n"
+        narrow.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        async with deployment.client() as client:
+            await started(deployment, 1)
+            beside = ask(client, tokens=3)
+            await asyncio.wait_for(beside.task, 30)
+        assert beside.words == "word word word"
+        await ended(deployment, {"completed": 2})
+        reader, writer = await asyncio.open_connection(sock=narrow, limit=2**25)
+        stalled = await asyncio.wait_for(reader.readuntil(b"data: [DONE]"), 30)
+        assert stalled.count(b"word") == 40_000
+        writer.close()

@@ -34,11 +34,13 @@ class Talk:
         await assert_counters_are_true(self.database)
         return await claim.claim(self.database, self.worker, self.model_id, Tier.DEFAULT, 100)
 
+    def publish(self, queue: str, count: int) -> None:
+        self.published.append((queue, count))
+
     async def end(self, job: ClaimedJob, status: Status = Status.COMPLETED, said: str = "yes") -> None:
         body = json.dumps({"choices": [{"message": {"role": "assistant", "content": said, "audio": None}}]}).encode()
         outcome = Outcome(status, 200 if status is Status.COMPLETED else 400, body)
-        publish = lambda queue, count: self.published.append((queue, count))  # noqa: E731
-        assert await Finisher(self.database, lambda ids: None, publish=publish).finish(job, outcome)
+        assert await Finisher(self.database, lambda ids: None, publish=self.publish).finish(job, outcome)
         await assert_counters_are_true(self.database)
 
 
@@ -61,6 +63,23 @@ async def test_a_turn_waits_until_the_one_before_it_has_ended(talk: Talk, accept
         await talk.end(claimed)
     assert talk.published == [("q", 1), ("q", 1)]
     assert await statuses(talk.database, [first, second, third]) == [Status.COMPLETED] * 3
+
+
+async def test_the_position_of_a_turn_has_those_ahead_of_it_that_wait_too(
+    talk: Talk, accept: Accept, new_job: MakeJob
+) -> None:
+    await rows(talk.database, f"INSERT INTO lanes (model_id, tier, tokens_per_second) VALUES ({talk.model_id}, 1, 10)")
+    turns = [(await accept(turn(new_job, cost=10)))[0] for _ in range(4)]
+    [other] = await accept(new_job(cost=10))
+
+    async def told(job_id: UUID) -> tuple[int, float] | None:
+        found = await read.position(talk.database, job_id)
+        return None if found is None else (found.place, found.tokens_per_second)
+
+    assert [await told(job_id) for job_id in (*turns, other)] == [(0, 10), (1, 0), (2, 0), (3, 0), (1, 10)]
+    [running, _] = await talk.claim()
+    assert running.id == turns[0]
+    assert [await told(job_id) for job_id in turns] == [None, (0, 0), (1, 0), (2, 0)]
 
 
 async def test_turns_that_are_accepted_together_keep_their_order(talk: Talk, accept: Accept, new_job: MakeJob) -> None:
@@ -102,7 +121,8 @@ async def test_a_cancelled_turn_frees_the_next_but_not_past_one_that_runs(
     await talk.end(running)
     [running] = await talk.claim()
     assert running.id == third
-    assert await cancel.cancel(talk.database, [third]) == [third]
+    assert await cancel.cancel(talk.database, [third], talk.publish) == [third]
+    assert talk.published[-1] == ("q", 1)
     assert [job.id for job in await talk.claim()] == [fourth]
 
 

@@ -6,7 +6,7 @@ import pytest
 from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
-from jobs import ids, response_items
+from jobs import ids, payload, response_items
 from jobs.records import Json
 
 ID = ids.new()
@@ -75,3 +75,23 @@ def test_every_item_is_one_to_the_sdk_and_has_an_id_that_stays(item: Json, prefi
 def test_an_item_keeps_the_id_and_the_status_that_it_came_with() -> None:
     [item] = listed(CALL | {"id": "fc_mine", "status": "incomplete"})
     assert (item["id"], item["status"]) == ("fc_mine", "incomplete")
+
+
+def test_what_was_begun_is_put_together_from_events_as_far_as_they_are_there() -> None:
+    call = {"id": "fc_1", "type": "function_call", "status": "in_progress", "name": "f", "arguments": ""}
+    ended = {"id": "rs_1", "type": "reasoning", "summary": []}
+    events: list[Json] = [
+        {
+            "type": "response.output_text.delta",
+            "output_index": 0,
+            "content_index": 0,
+            "delta": "whose beginning is lost",
+        },
+        {"type": "response.output_item.added", "output_index": 1, "item": ended},
+        {"type": "response.output_item.done", "output_index": 1, "item": ended},
+        {"type": "response.output_item.added", "output_index": 2, "item": call},
+        {"type": "response.function_call_arguments.delta", "output_index": 2, "delta": '{"a":'},
+        {"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "1"},
+    ]
+    said = [b"event: %s\ndata: %s\n\n" % (event["type"].encode(), payload.write(event)) for event in events]
+    assert response_items.begun(said) == [ended, call | {"status": "incomplete", "arguments": '{"a":1'}]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.admission.forms import compile_form
+from jobs.errors import BadRequest
 from jobs.records import Json
 from jobs.settings import Settings
 from tests.engines.scripted import InstantEngine, ScriptedEngine
@@ -70,6 +72,18 @@ def test_a_choice_of_requests_stays_a_choice() -> None:
     schema = schemas.of_endpoints(openapi(x=choice), ["/x"])["/x"]
     assert schema["anyOf"] == [{"$ref": "#/$defs/Leaf"}, {"$ref": "#/$defs/Stranger"}]
     assert set(schema["$defs"]) == {"Leaf", "Stranger"}
+
+
+def test_a_type_that_is_not_wanted_is_the_fault_that_is_told() -> None:
+    kinds = [
+        {"type": "object", "properties": {"type": {"const": kind}}, "required": needed}
+        for kind, needed in {"function": ["name"], "web_search": []}.items()
+    ]
+    form = compile_form("/x", {"properties": {"tool": schemas.of_types({"anyOf": kinds}, "function")}})
+    form.check({"tool": {"type": "function", "name": "f"}}, 100)
+    with pytest.raises(BadRequest, match=r"'web_search'.*'function'") as refused:
+        form.check({"tool": {"type": "web_search"}}, 100)
+    assert refused.value.param == "tool.type"
 
 
 def test_only_paths_that_are_asked_for_and_served_have_a_schema() -> None:

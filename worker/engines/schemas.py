@@ -21,6 +21,11 @@ def of_endpoints(openapi: Json, paths: Iterable[str]) -> dict[str, Json]:
     return {path: _whole(schema, definitions) for path, schema in schemas.items() if schema is not None}
 
 
+def of_types(schema: Json, *names: str) -> Json:
+    """The same schema for objects whose `type` is one of these; another is the first fault that is told."""
+    return {"allOf": [{"properties": {"type": {"enum": names}}}, schema]}
+
+
 def _body(document: Json, path: str) -> Json | None:
     operation = document["paths"].get(path, {}).get("post", {})
     schema: Json | None = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")

@@ -87,7 +87,7 @@ class VllmEngine:
         self._loading.result()
         self._ledger.note(self.pids())
         self._app = await _app(self._running(), self._args)
-        self._schemas = await asyncio.to_thread(lambda app: schemas.of_endpoints(app.openapi(), INFERENCE), self._app)
+        self._schemas = await asyncio.to_thread(_schemas, self._app)
         await self._warm_up()
         self._lifespan = self._app.router.lifespan_context(self._app)  # vLLM's own: statistics, a frozen heap
         await self._lifespan.__aenter__()
@@ -241,6 +241,16 @@ async def _app(llm: "AsyncLLM", args: Namespace) -> Any:
     enable_envs_cache()  # as EngineCore does when it is up: every token of every request looks a variable up
     app.state.server = SimpleNamespace(should_exit=False)  # what vLLM's error handler reaches for when the engine dies
     return app
+
+
+def _schemas(app: Any) -> dict[str, Json]:
+    openapi = app.openapi()
+    if getattr(app.state, "tool_server", None) is None and "ResponsesRequest" in openapi["components"]["schemas"]:
+        # Tools that only a tool server could run: without one vLLM accepts them, and passes over them in silence.
+        asked = openapi["components"]["schemas"]["ResponsesRequest"]["properties"]
+        asked["tools"]["items"] = schemas.of_types(asked["tools"]["items"], "function", "namespace")
+        asked["tool_choice"] = schemas.of_types(asked["tool_choice"], "function", "allowed_tools")
+    return schemas.of_endpoints(openapi, INFERENCE)
 
 
 def _count_input(app: Any) -> None:

@@ -155,6 +155,15 @@ def test_what_cannot_be_had_is_refused_by_name(name: str, value: Any) -> None:
     assert caught.value.code == "unsupported_parameter"
 
 
+def test_how_much_a_response_says_cannot_be_set() -> None:
+    engine = frozenset({"text", "messages"})
+    for idle in ({}, {"verbosity": None}, {"verbosity": "medium", "format": {"type": "text"}}, "no object"):
+        check("text", idle, parameters.RESPONSES, engine)
+    with pytest.raises(BadRequest, match=r"'text\.verbosity'") as caught:
+        check("text", {"verbosity": "low"}, parameters.RESPONSES, engine)
+    assert (caught.value.param, caught.value.code) == ("text.verbosity", "unsupported_parameter")
+
+
 def test_what_has_no_events_does_not_stream() -> None:
     with pytest.raises(BadRequest, match="/v1/embeddings") as caught:
         check("stream", True, parameters.EMBEDDINGS, frozenset({"messages", "stream"}))
