@@ -72,7 +72,7 @@ def to_the_point(stack: Stack) -> dict[str, int]:
     """The bias without which random weights fill the room between two braces with blanks for ever, and, asked for one
     tool call or more, never end."""
     tokens = json.loads((stack.model / "tokenizer.json").read_text())
-    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉ")}
+    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉč")}
     return blanks | {str(token["id"]): 100 for token in tokens["added_tokens"] if token["content"] == tiny_model.END}
 
 

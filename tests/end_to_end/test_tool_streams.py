@@ -11,24 +11,26 @@ from pydantic import BaseModel
 
 from jobs.records import Json
 from tests.end_to_end.conftest import TINY, Stack
-from tests.end_to_end.test_streams import CHAT, COLOUR, HELLO, events, skeletons, words
+from tests.end_to_end.test_streams import CHAT, COLOUR, HELLO, differing, events, named, skeletons, words
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 
-PAINT: Json = {"type": "function", "function": {"name": "paint", "parameters": COLOUR, "strict": True}}
+PAINT: Json = {"type": "function", "function": {"name": "paint", "parameters": COLOUR}}
 NAMED: Json = {"type": "function", "function": {"name": "paint"}}
 SPOKEN = '<tool_call>{"name": "paint", "arguments": {"colour": "red"}}</tool_call>'
 """A call as the parser of the worker reads it, which random weights say only if nothing else may be said."""
-TOLD: Json = {"model": TINY, "temperature": 0, "max_tokens": 200, "messages": HELLO, "tools": [PAINT]}
+TOLD: Json = {"model": TINY, "temperature": 0, "max_tokens": 100, "messages": HELLO, "tools": [PAINT]}
+STRICT: Json = TOLD | {"tools": [{"type": "function", "function": PAINT["function"] | {"strict": True}}]}
+"""Any call, or that of a name, is made by the tool's schema only if it is strict; and then nothing else is said."""
 CASES: dict[str, Json] = {
-    "a named tool": TOLD | {"tool_choice": NAMED},
-    "any tool": TOLD | {"tool_choice": "required"},
-    "any tool, with usage and probabilities": TOLD
+    "a named tool": STRICT | {"tool_choice": NAMED},
+    "any tool": STRICT | {"tool_choice": "required"},
+    "any tool, with usage and probabilities": STRICT
     | {"tool_choice": "required", "logprobs": True, "stream_options": {"include_usage": True}},
+    "two choices with a tool each": STRICT | {"tool_choice": NAMED, "n": 2, "temperature": 1, "seed": 3},
     "a tool that the model chose": TOLD | {"structured_outputs": {"choice": [SPOKEN]}},
     "a tool after some words": TOLD | {"structured_outputs": {"choice": [f"Well. {SPOKEN}"]}},
     "two tools at once": TOLD | {"structured_outputs": {"choice": [f"{SPOKEN}\n{SPOKEN}"]}},
-    "two choices with a tool each": TOLD | {"tool_choice": NAMED, "n": 2, "temperature": 1, "seed": 3},
     "no tool": TOLD | {"tool_choice": "none", "max_tokens": 8},
 }
 
@@ -60,6 +62,29 @@ def test_a_call_is_delta_for_delta_what_vllm_sends(
     assert skeletons(heard) == skeletons(expected)
     assert words(heard) == words(expected)
     assert ("tool_calls" in ours.text) == (case != "no tool")
+
+
+def plainly(response: Json) -> Json:
+    """A response without what vLLM itself says in one way in a stream and in another without: the blanks in arguments,
+    which it writes anew, and no content, for which it has two forms."""
+    for choice in response["choices"]:
+        choice["message"]["content"] = choice["message"]["content"] or None
+        for call in choice["message"].get("tool_calls") or ():
+            call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+    return dict(named(response))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_its_result_is_that_of_the_request_without_stream(
+    stack: Stack, http: httpx.Client, to_the_point: dict[str, int], case: str
+) -> None:
+    body = CASES[case] | {"logit_bias": to_the_point}
+    plain = {name: value for name, value in body.items() if name != "stream_options"}
+    theirs = httpx.post(stack.engines[TINY] + CHAT, json=plain, timeout=60, trust_env=False).json()
+    submitted = http.post("/v1/jobs", json={"endpoint": CHAT, "body": body | {"stream": True}}).json()
+    job = http.get(f"/v1/jobs/{submitted['id']}", params={"wait": 50}).json()
+    assert job["status"] == "completed", job
+    assert differing(plainly(job["response"]["body"]), plainly(theirs)) == {}
 
 
 class Colour(BaseModel):
