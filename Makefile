@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 READY := $(VENV)/ready
 CLIENTS := $(VENV)/clients/bin
+# openai-batch imports httpx without asking for it; pytest runs LangChain's tests.
+PUBLISHED := openai-batch==0.3.4 langchain-openai==1.7.3 langchain-tests==1.1.9 langchain-core==1.7.2 openai==3.54.0 \
+	httpx==0.28.1 pytest==9.2.0 pytest-asyncio==1.5.0
 
 # A version manager's shim may be on the path and still not run, so each candidate is tried.
 PYTHON ?= $(shell for python in python3.12 python3.13 python3.11 python3; do \
@@ -62,7 +65,7 @@ test: lint ## everything: lint, units, faults on real processes, real vLLM
 
 test-clients: setup ## published clients of OpenAI's API, each in an environment of its own
 	@$(CLIENTS)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)/clients
-	@$(CLIENTS)/pip --disable-pip-version-check install -q openai-batch==0.3.4 httpx  # which it imports without asking for it
+	@$(CLIENTS)/pip --disable-pip-version-check install -q $(PUBLISHED)
 	@LONGHAUL_TEST_CLIENTS=$(CLIENTS)/python $(BIN)/pytest -q tests/clients
 
 test-fast: setup ## units only, without what loads a model

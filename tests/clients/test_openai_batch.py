@@ -2,32 +2,19 @@
 
 import asyncio
 import json
-import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
+from tests.processes import Deployment
 
-from tests.processes import Deployment, deployed
-
-PYTHON = os.environ.get("LONGHAUL_TEST_CLIENTS", "")
 SCRIPT = Path(__file__).with_name("openai_batch_run.py")
 
 
-@pytest.fixture
-async def deployment(tmp_path: Path) -> AsyncIterator[Deployment]:
-    async with deployed(tmp_path / "deployment") as deployment:
-        deployment.spawn("control")
-        await deployment.start_api()
-        await deployment.start_worker()
-        yield deployment
-
-
-async def test_its_batches_complete(deployment: Deployment, tmp_path: Path) -> None:
-    assert PYTHON, "`make test-clients` says where the clients are"
+async def test_its_batches_complete(
+    deployment: Deployment, python: str, environment: dict[str, str], tmp_path: Path
+) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(PYTHON, SCRIPT, f"{deployment.base_url}/v1", deployment.key, "scripted", tmp_path),
-        env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
+        *(python, SCRIPT, f"{deployment.base_url}/v1", deployment.key, "scripted", tmp_path),
+        env=environment,
         stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await process.communicate()

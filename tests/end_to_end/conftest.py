@@ -1,6 +1,7 @@
 """The whole stack, started once: API, control, and two workers with real vLLM, one that chats and one that embeds."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,15 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield Stack(deployment, model, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
 
 
+@pytest.fixture(scope="session")
+def to_the_point(stack: Stack) -> dict[str, int]:
+    """The bias without which random weights fill the room between two braces with blanks for ever, and, asked for one
+    tool call or more, never end."""
+    tokens = json.loads((stack.model / "tokenizer.json").read_text())
+    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉč")}
+    return blanks | {str(token["id"]): 100 for token in tokens["added_tokens"] if token["content"] == tiny_model.END}
+
+
 @pytest.fixture
 def http(stack: Stack) -> Iterator[httpx.Client]:
     """Plain HTTP to the API, with a key."""
@@ -79,6 +89,19 @@ def sdk(stack: Stack) -> Iterator[OpenAI]:
     """OpenAI's SDK, which must not need its repeats."""
     plain = openai.DefaultHttpxClient(trust_env=False)
     with OpenAI(base_url=stack.base_url, api_key=stack.deployment.key, max_retries=0, http_client=plain) as client:
+        yield client
+
+
+@pytest.fixture
+def strict(stack: Stack) -> Iterator[OpenAI]:
+    """OpenAI's SDK, which validates every chunk."""
+    with OpenAI(
+        base_url=stack.base_url,
+        api_key=stack.deployment.key,
+        max_retries=0,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+        _strict_response_validation=True,
+    ) as client:
         yield client
 
 

@@ -30,15 +30,6 @@ def chat(sdk: OpenAI, **more: Any) -> ChatCompletion:
     return answer
 
 
-@pytest.fixture(scope="module")
-def to_the_point(stack: Stack) -> dict[str, int]:
-    """The bias without which random weights fill the room between two braces with blanks for ever, and, asked for one
-    tool call or more, never end."""
-    tokens = json.loads((stack.model / "tokenizer.json").read_text())
-    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉ")}
-    return blanks | {str(token["id"]): 100 for token in tokens["added_tokens"] if token["content"] == tiny_model.END}
-
-
 def test_a_chat(sdk: OpenAI) -> None:
     answer = chat(sdk, extra_body={"ignore_eos": True})
     assert answer.object == "chat.completion"

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import httpx
@@ -13,7 +12,6 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 
 from jobs.records import Json
-from longhaul import tiny_model
 from tests.end_to_end.conftest import TINY, Stack
 from tests.end_to_end.test_vllm_answers import named_alike, of_vllm
 
@@ -39,28 +37,6 @@ PAINT: Final[Any] = {
 
 class Colour(BaseModel):
     colour: Literal["red", "blue"]
-
-
-@pytest.fixture
-def strict(stack: Stack) -> Iterator[OpenAI]:
-    """OpenAI's SDK, which takes no answer that is not of its type."""
-    plain = openai.DefaultHttpxClient(trust_env=False)
-    with OpenAI(
-        base_url=stack.base_url,
-        api_key=stack.deployment.key,
-        max_retries=0,
-        http_client=plain,
-        _strict_response_validation=True,
-    ) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def to_the_point(stack: Stack) -> dict[str, int]:
-    """The bias without which random weights fill the room between two braces with blanks for ever."""
-    tokens = json.loads((stack.model / "tokenizer.json").read_text())
-    blanks = {str(number): -100 for token, number in tokens["model"]["vocab"].items() if set(token) <= set("ĠĊĉ")}
-    return blanks | {str(token["id"]): 100 for token in tokens["added_tokens"] if token["content"] == tiny_model.END}
 
 
 def ask(sdk: OpenAI, text: Any = "hello", **more: Any) -> Response:

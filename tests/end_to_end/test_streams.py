@@ -43,6 +43,7 @@ SAID = (
     "text",
     "delta",
     "partial_json",
+    "arguments",
     "token_ids",
     "tokens",
     "token_logprobs",
@@ -163,19 +164,6 @@ def test_a_refusal_is_an_ordinary_response(http: httpx.Client) -> None:
     assert refused.status_code == 400
     assert refused.headers["content-type"] == "application/json"
     assert "max_tokens=5000" in refused.json()["error"]["message"]
-
-
-@pytest.fixture
-def strict(stack: Stack) -> Iterator[OpenAI]:
-    """OpenAI's SDK, which validates every chunk."""
-    with OpenAI(
-        base_url=stack.base_url,
-        api_key=stack.deployment.key,
-        max_retries=0,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-        _strict_response_validation=True,
-    ) as client:
-        yield client
 
 
 def test_a_chat_by_openais_sdk(strict: OpenAI) -> None:

@@ -4,7 +4,7 @@
 environment steers it: LONGHAUL_TEST_JOURNAL (a file), LONGHAUL_TEST_SLOTS, LONGHAUL_TEST_MODEL, LONGHAUL_TEST_ALIASES
 and LONGHAUL_TEST_ADAPTERS (comma-separated), LONGHAUL_TEST_DELAY (seconds of every answer), LONGHAUL_TEST_PACE (seconds
 between the tokens of every stream), LONGHAUL_TEST_START (seconds until it is up). A request steers it by its field
-`script`: see `tests.engines.script`.
+`script`: see `tests.engines.script`; the tools and forms of a chat are served too: see `tests.engines.obliging`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobs.records import Json, Registration
 from jobs.settings import Settings
-from tests.engines import responded, streamed
+from tests.engines import obliging, responded, streamed
 from tests.engines.script import ENDPOINTS, Script, allowed, words
 from tests.journal import Event, Journal, read, starts
 from worker.asgi import Application, Headers, Receive, Scope, Send
@@ -173,7 +173,7 @@ class ScriptedEngine:
         identity = body.get("request_id", "none")
         choice = {"index": 0, "finish_reason": script.finish_reason, "logprobs": None}
         if path == "/v1/chat/completions":
-            choice |= {"message": {"role": "assistant", "content": text}}
+            choice |= _spoken(body, script, text)
             kind = {"id": f"chatcmpl-{identity}", "object": "chat.completion", "service_tier": None}
             return kind | head | {"choices": [choice], "usage": usage}
         if path == "/v1/completions":
@@ -229,6 +229,16 @@ async def _read(receive: Receive) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)
+
+
+def _spoken(body: Json, script: Script, text: str) -> Json:
+    """The message of a chat, and why it ended. Who orders a text gets it; else tools and forms are served."""
+    message: Json = {"role": "assistant", "content": text}
+    if script.text is not None:
+        return {"message": message}
+    if calls := obliging.tool_calls(body):
+        return {"message": message | {"content": None, "tool_calls": calls}, "finish_reason": "tool_calls"}
+    return {"message": message | {"content": obliging.formed(body) or text}}
 
 
 def _share(elapsed: float, seconds: float) -> float:

@@ -15,7 +15,7 @@ def event(data: Json) -> bytes:
 
 
 def events(body: Json, response: Json) -> Iterator[bytes]:
-    """All that is said of this response to the request `body`: the role, the words, the usage if asked for, the end."""
+    """All that is said of this response to the request `body`: the role, its words, the usage if asked for, the end."""
     if response["object"] == "response":
         yield from responded.events(response)
         return
@@ -26,14 +26,30 @@ def events(body: Json, response: Json) -> Iterator[bytes]:
         head["object"] = "chat.completion.chunk"
         first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
         yield event(head | {"choices": [first]})
-    words = (choice["message"]["content"] if chats else choice["text"]).split(" ")
-    for number, word in enumerate(words):
-        text = word if number == 0 else f" {word}"
-        last = number == len(words) - 1
-        said = {"delta": {"content": text}} if chats else {"text": text}
-        reason = choice["finish_reason"] if last else None
-        chunk = head | {"choices": [{"index": 0, **said, "logprobs": None, "finish_reason": reason}]}
-        yield event(chunk)
+    said = list(_said(choice))
+    for number, piece in enumerate(said, 1):
+        reason = choice["finish_reason"] if number == len(said) else None
+        yield event(head | {"choices": [{"index": 0, **piece, "logprobs": None, "finish_reason": reason}]})
     if (body.get("stream_options") or {}).get("include_usage"):
         yield event(head | {"choices": [], "usage": response["usage"]})
     yield DONE
+
+
+def _said(choice: Json) -> Iterator[Json]:
+    """The choice's calls, each named first and then given its arguments, or its text word by word."""
+    message: Json = choice.get("message", {})
+    for index, call in enumerate(message.get("tool_calls", ())):
+        function = call["function"]
+        named = {"id": call["id"], "type": "function", "function": {"name": function["name"], "arguments": ""}}
+        yield {"delta": {"tool_calls": [{"index": index, **named}]}}
+        for part in _words(function["arguments"]):
+            yield {"delta": {"tool_calls": [{"index": index, "function": {"arguments": part}}]}}
+    if "tool_calls" not in message:
+        for word in _words(message["content"] if message else choice["text"]):
+            yield {"delta": {"content": word}} if message else {"text": word}
+
+
+def _words(text: str) -> Iterator[str]:
+    """A text's words, each with the blank before it."""
+    for number, word in enumerate(text.split(" ")):
+        yield word if number == 0 else f" {word}"

@@ -99,3 +99,51 @@ async def test_it_streams_a_response_that_ends_as_the_whole_one(engine: Scripted
     assert events[-1]["response"] == whole | {"created_at": events[-1]["response"]["created_at"]}
     deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     assert "".join(deltas) == whole["output"][0]["content"][0]["text"] == "yes indeed"
+
+
+SIZES: dict[str, Any] = {"type": "object", "properties": {"size": {"type": "integer"}, "colour": {"type": "string"}}}
+PAINT = {"type": "function", "function": {"name": "paint", "parameters": SIZES}}
+TOLD = [{"role": "user", "content": "paint 3 of them 'bright red'"}]
+
+
+async def chat(engine: ScriptedEngine, **body: Any) -> dict[str, Any]:
+    async with Replay(engine.app, CHAT, json.dumps({"messages": TOLD, **body}).encode()) as response:
+        answer: dict[str, Any] = json.loads(b"".join([chunk async for chunk in response]))
+    choice: dict[str, Any] = answer["choices"][0]
+    return choice
+
+
+async def test_a_tool_is_called_with_what_the_user_said(engine: ScriptedEngine) -> None:
+    choice = await chat(engine, tools=[PAINT])
+    [call] = choice["message"]["tool_calls"]
+    assert (choice["finish_reason"], call["function"]["name"]) == ("tool_calls", "paint")
+    assert json.loads(call["function"]["arguments"]) == {"size": 3, "colour": "bright red"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "last", "calls"),
+    [("auto", "user", 1), ("auto", "tool", 0), ("none", "user", 0), ("required", "tool", 1)],
+)
+async def test_a_tool_is_called_where_it_may_or_must_be(
+    engine: ScriptedEngine, choice: str, last: str, calls: int
+) -> None:
+    answer = await chat(engine, tools=[PAINT], tool_choice=choice, messages=[{"role": last, "content": "painted"}])
+    assert len(answer["message"].get("tool_calls", ())) == calls
+
+
+async def test_a_form_is_filled_in(engine: ScriptedEngine) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "sizes", "schema": SIZES}}
+    choice = await chat(engine, response_format=form)
+    assert json.loads(choice["message"]["content"]) == {"size": 3, "colour": "bright red"}
+
+
+async def test_a_call_is_streamed_under_its_name_and_piece_by_piece(engine: ScriptedEngine) -> None:
+    whole = (await chat(engine, tools=[PAINT]))["message"]["tool_calls"][0]["function"]
+    body = {"messages": TOLD, "tools": [PAINT], "stream": True}
+    async with Replay(engine.app, CHAT, json.dumps(body).encode()) as response:
+        said = b"".join([chunk async for chunk in response])
+    chunks = [json.loads(line[6:]) for line in said.splitlines() if line.startswith(b"data: {")]
+    deltas = [call for chunk in chunks for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert deltas[0]["function"] == {"name": whole["name"], "arguments": ""}
+    assert "".join(delta["function"]["arguments"] for delta in deltas) == whole["arguments"]
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-2:] == [None, "tool_calls"]
