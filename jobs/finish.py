@@ -177,8 +177,8 @@ class Settlement:
             for position, amount in enumerate((1, usage.output, usage.input, len(job.body))):
                 lane[position] += amount
 
-    async def flush(self, seconds: float) -> None:
-        """Write what was gathered in the last `seconds`. What cannot be written is lost: a little fairness."""
+    async def flush(self) -> None:
+        """Write what was gathered since the last time. What cannot be written is lost: a little fairness."""
         times, lanes = self._times, dict(sorted(self._lanes.items()))  # one order of locks for all workers
         if not times:
             return
@@ -189,7 +189,6 @@ class Settlement:
             await self._database.run(
                 "learn",
                 model=self._model_id,
-                seconds=seconds,
                 tiers=list(lanes),
                 jobs=jobs,
                 outputs=outputs,

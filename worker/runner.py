@@ -72,7 +72,6 @@ class Runner:
         self._returns: dict[UUID, int] = {}
         self._strays: dict[UUID, int] = {}
         self._paused_until = 0.0
-        self._paid_at = time.monotonic()
         self._suspects_had_their_turn = False
         self._suspects_not_before = 0.0
         self._stopped = asyncio.Event()
@@ -99,10 +98,8 @@ class Runner:
 
     async def pay(self) -> None:
         """Settle once."""
-        now = time.monotonic()
-        seconds, self._paid_at = now - self._paid_at, now
         try:
-            await self._settlement.flush(seconds)
+            await self._settlement.flush()
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             _log.warning("cannot settle", error=str(error))
 

@@ -202,9 +202,9 @@ async def test_a_flow_pays_what_its_jobs_did_cost(
     settlement.note(held[1], Outcome(Status.COMPLETED, 200, b"", Usage(input=1, output=2)))
     settlement.note(held[2], Outcome(Status.FAILED, 400, b""))
     settlement.note(held[3], None)
-    await settlement.flush(1.0)
+    await settlement.flush()
     assert await vtime(database) == 300 + (25 - 10) + (3 - 10) + (1 - 10) + (0 - 10)
-    await settlement.flush(1.0)
+    await settlement.flush()
     assert await vtime(database) == 289
 
 
@@ -216,7 +216,7 @@ async def test_a_heavy_tenant_pays_less_for_the_same(
     [job] = await claim(database, worker, model_id, Tier.DEFAULT, 1)
     settlement = Settlement(database, model_id)
     settlement.note(job, Outcome(Status.COMPLETED, 200, b"", Usage(input=100, output=100)))
-    await settlement.flush(1.0)
+    await settlement.flush()
     assert await vtime(database) == 200 / 4
 
 
@@ -230,14 +230,35 @@ async def test_what_ran_teaches_the_next_estimates(
     for _ in range(40):
         for job in jobs:
             settlement.note(job, Outcome(Status.COMPLETED, 200, b"", Usage(input=100, output=20)))
-        await settlement.flush(2.0)
-        # The first measure is all that is known: what is told of a queue's end must not begin five times too late.
-        measured = await value(database, "SELECT tokens_per_second FROM lanes WHERE tier = 1")
-        assert measured == pytest.approx(200 * 120 / 2.0, rel=0.01)
+        await settlement.flush()
     assert await value(database, "SELECT mean_output FROM lanes WHERE tier = 1") == pytest.approx(20, abs=0.1)
     assert await value(database, "SELECT bytes_per_token FROM models") == pytest.approx(2.0, abs=0.05)
-    [batch] = await rows(database, "SELECT mean_output, tokens_per_second FROM lanes WHERE tier = 3")
-    assert (batch.mean_output, batch.tokens_per_second) == (128, 0)
+    assert await value(database, "SELECT mean_output FROM lanes WHERE tier = 3") == 128
+
+
+async def test_a_lanes_speed_is_that_of_all_its_workers_while_jobs_wait(
+    database: Database, accept: Accept, new_job: MakeJob, worker: UUID, model_id: int
+) -> None:
+    await accept(*(new_job() for _ in range(3)))
+    [job, _] = await claim(database, worker, model_id, Tier.DEFAULT, 2)
+    workers = [Settlement(database, model_id) for _ in range(2)]
+
+    async def measured(seconds: float) -> float:
+        """The lane's speed after so many seconds in which each of two workers ran 100 tokens."""
+        await rows(database, "UPDATE lanes SET measured_from = measured_from - make_interval(secs => %s)", seconds)
+        for each in workers:
+            each.note(job, Outcome(Status.COMPLETED, 200, b"", Usage(input=90, output=10)))
+            await each.flush()
+        return float(await value(database, "SELECT tokens_per_second FROM lanes WHERE tier = 1"))
+
+    assert await measured(0) == 0, "nothing is known when one begins to look"
+    assert await measured(10) == pytest.approx(20, rel=0.1), "what the second told the last time, and the first now"
+    assert await measured(1000) == pytest.approx(0.2, rel=0.1), "long jobs end seldom"
+    await claim(database, worker, model_id, Tier.DEFAULT, 1)
+    assert await measured(10) == pytest.approx(0.2, rel=0.1), "nothing waits: it might have been faster"
+    await accept(new_job())
+    assert await measured(10) == pytest.approx(0.2, rel=0.1), "nor is the time before counted"
+    assert await measured(10) > 10
 
 
 async def test_workers_that_learn_the_same_lanes_at_once_do_not_deadlock(
@@ -252,6 +273,6 @@ async def test_workers_that_learn_the_same_lanes_at_once_do_not_deadlock(
         for settlement, order in zip(settlements, (jobs, jobs[::-1]), strict=True):
             for job in order:
                 settlement.note(job, DONE)
-        await asyncio.gather(*(settlement.flush(1.0) for settlement in settlements))
+        await asyncio.gather(*(settlement.flush() for settlement in settlements))
     for each in others:
         await each.close()

@@ -292,7 +292,7 @@ async def serve(
         back = [job for job in jobs if chance.random() < 0.2]
         await asyncio.gather(hand_back(back), *(end(job) for job in jobs if job not in back))
         if chance.random() < 0.1:
-            await settlement.flush(0.1)
+            await settlement.flush()
 
 
 async def take_away(database: Database, book: Book, chance: random.Random, submitters: "asyncio.Future[None]") -> None:

@@ -2,18 +2,19 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from jobs import lease
+from jobs import lease, read
 from jobs.cancel import cancel
 from jobs.claim import claim
 from jobs.database import Database
 from jobs.records import Tier
 from jobs.states import Status
-from tests.worker.place import Place, place, scalar, until
+from tests.worker.place import Place, place, scalar, until, until_asked
 
 
 @pytest.fixture
@@ -250,3 +251,23 @@ async def lose_twice(here: Place, count: int) -> None:
     for _ in range(2):
         assert len(await claim(here.database, here.worker, here.model_id, Tier.DEFAULT, count)) == count
         await lease.orphan(here.database, here.worker)
+
+
+async def test_what_a_queued_job_is_told_is_what_then_happens(here: Place) -> None:
+    """Two workers with four slots each take forty jobs of ten tokens a second."""
+    other = Place(here.database, here.engine, here.model_id, here.journal)
+    await other.employ()
+    jobs = await here.submit(200, delay=0.2, tokens=8)
+    async with here.running() as runner, other.running():
+        chores = [asyncio.create_task(each.settle()) for each in (runner, other.runner)]
+        await until_asked(lambda: scalar(here.database, "SELECT tokens_per_second > 0 FROM lanes WHERE tier = 1"))
+        told_at = time.time()
+        told = await read.position(here.database, jobs[180])
+        assert told is not None and told.tokens_ahead == 10 * told.place
+        await here.all_are(Status.COMPLETED, jobs)
+        for chore in chores:
+            chore.cancel()
+    started = {job: (await here.row(job)).started_at.timestamp() for job in jobs}
+    before = sum(told_at < at < started[jobs[180]] for at in started.values())
+    assert told.place == pytest.approx(before, abs=16), "as many as may be claimed while one asks"
+    assert told.tokens_ahead / told.tokens_per_second == pytest.approx(started[jobs[180]] - told_at, rel=0.5, abs=1)
