@@ -2,9 +2,12 @@
 
 import hashlib
 import warnings
+from queue import Empty
 from typing import Any, Final
 
+import structlog
 from celery import Celery, signals
+from kombu.transport import TRANSPORT_ALIASES, redis
 
 from jobs.settings import Settings
 
@@ -12,6 +15,26 @@ CONTROL_QUEUE: Final = "control"
 """The queue whose tickets wake control's chores before their time."""
 DELIVER_QUEUE: Final = "deliver"
 """The queue whose tickets have control send webhooks at once."""
+_TRANSPORT: Final = f"{__name__}:Transport"
+_log = structlog.get_logger()
+
+
+class Channel(redis.Channel):
+    """kombu's, but that rubbish in a queue's list does not end the worker, and its engine with it."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        # What is no JSON, or no envelope, is out of the list by now; the caller takes Empty for nothing having come.
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs know only what is public
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            _log.error("a message that is no ticket was dropped", error=repr(error))
+            raise Empty from error
+
+
+class Transport(redis.Transport):
+    """What `redis://` and `rediss://` stand for in our processes."""
+
+    Channel = Channel
 
 
 def make_app(settings: Settings, name: str) -> Celery:
@@ -23,6 +46,7 @@ def make_app(settings: Settings, name: str) -> Celery:
     if settings.redis_url is None:
         raise ValueError("REDIS_URL is not set")
     signals.setup_logging.connect(_log_as_we_do)
+    TRANSPORT_ALIASES.update(redis=_TRANSPORT, rediss=_TRANSPORT)
     # Celery warns of root because of pickled messages, which we do not accept.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
     app = Celery(f"longhaul-{name}", broker=settings.redis_url, fixups=[])

@@ -94,7 +94,7 @@ class Deployment:
         self.redis = EmbeddedRedis(folder / "redis")
         self.port = free_port()
         self.parts: dict[str, Process] = {}
-        self._given = environment
+        self.environment = dict(environment)
 
     @property
     def base_url(self) -> str:
@@ -170,7 +170,7 @@ class Deployment:
             "LONGHAUL_TEST_JOURNAL": str(self.journal),
             "DATABASE_URL": self.postgres.url,
             "REDIS_URL": self.redis.url,
-            **self._given,
+            **self.environment,
         }
 
 
