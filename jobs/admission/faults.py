@@ -46,21 +46,26 @@ def _deepest(error: ValidationError) -> Leaves:
     candidates: list[list[Leaves]] = [[_deepest(fault) for fault in branch] for branch in branches if branch]
     if not candidates:
         return [error]
-    furthest = max(candidates, key=_progress)
+    root = len(error.instance_path)
+    furthest = max(candidates, key=lambda branch: _progress(branch, root))
     leaves = min(furthest, key=_depth)
     place, kinds = leaves[0].instance_path, _alike(leaves)
     others = [other for branch in candidates for other in branch if kinds & _alike(other)]
     return leaves + [leaf for other in others for leaf in other if leaf.instance_path == place] if kinds else leaves
 
 
-def _progress(branch: Sequence[Leaves]) -> tuple[int, int, int]:
+def _progress(branch: Sequence[Leaves], root: int) -> tuple[int, int, int]:
     """How far a branch got: the depth of its first fault, whether what stood there had its shape, how few faults.
 
-    A branch that fails on a type, worse on a constant than on nothing of the kind, was likely not meant.
+    A branch that fails on a type, worse on a constant than on nothing of the kind, was likely not meant. A constant
+    right below the `root` of the union says which branch is meant, and is no step into it.
     """
     kinds = {leaves[0].kind.name for leaves in branch}
     shape = 0 if _TYPE in kinds else 1 if kinds & _VALUE else 2
-    return min(map(_depth, branch)), shape, -len(branch)
+    depths = (
+        root if leaves[0].kind.name == "const" and _depth(leaves) == root + 1 else _depth(leaves) for leaves in branch
+    )
+    return min(depths), shape, -len(branch)
 
 
 def _alike(leaves: Leaves) -> frozenset[str]:

@@ -92,6 +92,16 @@ def test_a_fault_is_named_with_its_place(body: Json, param: str, code: str, mess
     assert message in error.message
 
 
+def test_what_a_kind_lacks_is_named_though_another_kind_would_lack_nothing() -> None:
+    def kind(name: str, **more: Any) -> Json:
+        return {"type": "object", "properties": {"type": {"const": name}}, **more}
+
+    tools: Json = {"type": "array", "items": {"anyOf": [kind("web_search"), kind("function", required=["name"])]}}
+    form = compile_form(RESPONSES, {"type": "object", "properties": {"tools": tools}})
+    error = fault({"tools": [{"type": "function"}]}, form)
+    assert (error.param, error.code) == ("tools.0.name", "missing_required_parameter")
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
