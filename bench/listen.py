@@ -5,8 +5,8 @@
 
 import asyncio
 import json
+import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self, cast
@@ -29,6 +29,7 @@ class Heard:
     dropped: int
     events: int
     seconds: float
+    first_p50_ms: float
     first_failure: str | None
 
 
@@ -50,10 +51,11 @@ class Stream(asyncio.Protocol):
 
     async def hear(self, data: bytes) -> tuple[float, bytes]:
         """Seconds to the first event, and all that came. Raises ConnectionError when the server hangs up."""
+        loop = asyncio.get_running_loop()
         self._received.clear()
         self._first = 0.0
-        self._end = asyncio.get_running_loop().create_future()
-        sent = time.perf_counter()  # uvloop's own time has milliseconds
+        self._end = loop.create_future()
+        sent = loop.time()
         self._transport.write(data)
         await self._end
         return self._first - sent, bytes(self._received)
@@ -67,7 +69,7 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if not self._first and _EVENT in self._received:
-            self._first = time.perf_counter()
+            self._first = asyncio.get_running_loop().time()
         ended = self._received.endswith(_LAST_CHUNK) or (not self._first and self._received.endswith(b"}"))
         if ended and self._end and not self._end.done():
             self._end.set_result(None)
@@ -77,39 +79,37 @@ class Stream(asyncio.Protocol):
             self._end.set_exception(ConnectionResetError("the server closed the connection"))
 
 
-def is_whole(stream: bytes) -> bool:
-    """Whether a stream came to its end without an error."""
-    return stream.startswith(b"HTTP/1.1 200") and _DONE in stream and b'"error"' not in stream
-
-
 async def hear(base_url: str, requests: Sequence[bytes], connections: int) -> Heard:
     """Each of these requests once, so many at a time."""
+    loop = asyncio.get_running_loop()
     streams = [await Stream.open(base_url) for _ in range(connections)]
     waiting = iter(requests)
+    firsts: list[float] = []
     failures: list[str] = []
-    answered = total = 0
+    total = 0
 
     async def keep_busy(stream: Stream) -> None:
-        nonlocal answered, total
+        nonlocal total
         for data in waiting:
-            _, body = await stream.hear(data)
-            answered += 1
+            first, body = await stream.hear(data)
+            firsts.append(first)
             total += body.count(_EVENT)
-            if not is_whole(body):
+            if not body.startswith(b"HTTP/1.1 200") or _DONE not in body or b'"error"' in body:
                 failures.append(body[-300:].decode(errors="replace"))
 
-    began = time.perf_counter()
+    began = loop.time()
     async with asyncio.TaskGroup() as group:
         for stream in streams:
             group.create_task(keep_busy(stream))
-    seconds = time.perf_counter() - began
+    seconds = loop.time() - began
     for stream in streams:
         stream.close()
     return Heard(
-        answered=answered,
+        answered=len(firsts),
         dropped=len(failures),
         events=total,
         seconds=seconds,
+        first_p50_ms=statistics.median(firsts) * 1000,
         first_failure=failures[0] if failures else None,
     )
 

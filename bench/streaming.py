@@ -9,7 +9,7 @@ import statistics
 
 from bench import model, work
 from bench.figure import Figure, Goal, Scale, alternate, ratios, said, say
-from bench.listen import Heard, Stream, is_whole, listen
+from bench.listen import Heard, listen
 from bench.load import post
 from bench.model import Served
 from bench.serve import vllm_server
@@ -20,8 +20,7 @@ _CONNECTIONS = 64
 _REQUESTS = 512
 """Of one window: eight for each connection."""
 _ALONE = 100
-"""Of one round and side, one at a time, of so many tokens: only the first counts."""
-_ALONE_TOKENS = 16
+"""Of one round and side, one at a time."""
 _OPEN = 500
 _TOKENS = 40
 _PACE = 0.25
@@ -47,9 +46,15 @@ async def _beside_vllm(scale: Scale, servers: Stores, served: Served, goal: Goal
             heard = await _streamed(ours, base_url, chats, _CONNECTIONS)
             return work.tokens(chats) / heard.seconds
 
+        async def first(base_url: str, seed: int) -> float:
+            chats = work.chats(scale.of(_ALONE), model.NAME, seed)
+            return (await _streamed(ours, base_url, chats, 1)).first_p50_ms
+
         for base_url in (ours.base_url, theirs):
             await rate(base_url, seed=1000)
-        alone = await _firsts(scale, ours, theirs)
+        alone = await alternate(
+            scale.pairs, lambda pair: first(ours.base_url, 2000 + pair), lambda pair: first(theirs, 2000 + pair)
+        )
         pairs = await alternate(scale.pairs, lambda pair: rate(ours.base_url, pair), lambda pair: rate(theirs, pair))
     mine, other = (said(statistics.median(side), "ms") for side in zip(*alone, strict=True))
     added = [our - their for our, their in alone]
@@ -57,27 +62,6 @@ async def _beside_vllm(scale: Scale, servers: Stores, served: Served, goal: Goal
         Figure("streaming chat, one at a time: added p50 to the first token", added, "ms", Goal(10, True), mine, other),
         ratios(f"streaming chat, {_CONNECTIONS} at once: tokens/s over vLLM's server", pairs, "/s", goal),
     ]
-
-
-async def _firsts(scale: Scale, ours: Deployment, theirs: str) -> list[tuple[float, float]]:
-    """The p50 of each round, ms, of both sides; one stream at a time, to either side in turn."""
-    streams = [await Stream.open(base_url) for base_url in (ours.base_url, theirs)]
-    rounds = []
-    for number in range(scale.pairs):
-        took: tuple[list[float], list[float]] = ([], [])
-        for chat in work.chats(scale.of(_ALONE), model.NAME, seed=2000 + number):
-            [body] = work.encoded([chat | {"stream": True, "max_tokens": _ALONE_TOKENS}])
-            for stream, firsts in zip(streams, took, strict=True):
-                first, heard = await stream.hear(post(work.CHAT, body, ours.key))
-                if not is_whole(heard):
-                    raise RuntimeError(heard[-300:].decode(errors="replace"))
-                firsts.append(first * 1000)
-        mine, other = (statistics.median(firsts) for firsts in took)
-        rounds.append((mine, other))
-        say(f"  round {number + 1} of {scale.pairs}: {said(mine - other, 'ms')} added")
-    for stream in streams:
-        stream.close()
-    return rounds
 
 
 async def _streamed(ours: Deployment, base_url: str, chats: list[Json], connections: int) -> Heard:
