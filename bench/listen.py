@@ -7,6 +7,7 @@ import asyncio
 import json
 import statistics
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self, cast
@@ -51,11 +52,10 @@ class Stream(asyncio.Protocol):
 
     async def hear(self, data: bytes) -> tuple[float, bytes]:
         """Seconds to the first event, and all that came. Raises ConnectionError when the server hangs up."""
-        loop = asyncio.get_running_loop()
         self._received.clear()
         self._first = 0.0
-        self._end = loop.create_future()
-        sent = loop.time()
+        self._end = asyncio.get_running_loop().create_future()
+        sent = time.perf_counter()
         self._transport.write(data)
         await self._end
         return self._first - sent, bytes(self._received)
@@ -69,7 +69,7 @@ class Stream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         if not self._first and _EVENT in self._received:
-            self._first = asyncio.get_running_loop().time()
+            self._first = time.perf_counter()
         ended = self._received.endswith(_LAST_CHUNK) or (not self._first and self._received.endswith(b"}"))
         if ended and self._end and not self._end.done():
             self._end.set_result(None)
@@ -81,7 +81,6 @@ class Stream(asyncio.Protocol):
 
 async def hear(base_url: str, requests: Sequence[bytes], connections: int) -> Heard:
     """Each of these requests once, so many at a time."""
-    loop = asyncio.get_running_loop()
     streams = [await Stream.open(base_url) for _ in range(connections)]
     waiting = iter(requests)
     firsts: list[float] = []
@@ -97,11 +96,11 @@ async def hear(base_url: str, requests: Sequence[bytes], connections: int) -> He
             if not body.startswith(b"HTTP/1.1 200") or _DONE not in body or b'"error"' in body:
                 failures.append(body[-300:].decode(errors="replace"))
 
-    began = loop.time()
+    began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for stream in streams:
             group.create_task(keep_busy(stream))
-    seconds = loop.time() - began
+    seconds = time.perf_counter() - began
     for stream in streams:
         stream.close()
     return Heard(
