@@ -6,6 +6,8 @@ from pathlib import Path
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
@@ -38,6 +40,17 @@ def upgrade(url: str) -> None:
         make_partitions(connection, datetime.now(UTC))
         connection.commit()
     engine.dispose()
+
+
+def is_current(url: str) -> bool:
+    """Whether this database has every migration of this version; one that a newer version has changed has them too."""
+    script = ScriptDirectory(str(folder()))
+    ours = {revision.revision for revision in script.walk_revisions()}
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    engine.dispose()
+    return found is not None and (found == script.get_current_head() or found not in ours)
 
 
 def make_partitions(connection: Connection, now: datetime) -> None:

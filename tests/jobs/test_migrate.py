@@ -66,6 +66,18 @@ def test_a_downgrade_leaves_nothing(empty_url: str) -> None:
     migrate.upgrade(empty_url)
 
 
+def test_a_schema_is_current_unless_it_is_older_than_the_code(empty_url: str) -> None:
+    assert not migrate.is_current(empty_url)
+    migrate.upgrade(empty_url)
+    assert migrate.is_current(empty_url)
+    rename = "UPDATE alembic_version SET version_num = '{}'"
+    with psycopg.connect(empty_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(rename.format("9999").encode())  # what a later release would leave
+        assert migrate.is_current(empty_url)
+        connection.execute(rename.format("0001").encode())
+        assert not migrate.is_current(empty_url)
+
+
 def test_the_code_names_only_columns_that_exist(engine: Engine) -> None:
     found = inspect(engine)
     for table in tables.metadata.sorted_tables:
