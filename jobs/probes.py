@@ -21,7 +21,7 @@ def serve(port: int, ready: Callable[[], bool]) -> int:
 
 
 def _routes(ready: Callable[[], bool]) -> "WSGIApplication":
-    metrics = make_wsgi_app()
+    metrics: WSGIApplication = make_wsgi_app()
 
     def answer(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         match environ["PATH_INFO"]:

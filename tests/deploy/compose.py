@@ -36,18 +36,15 @@ class Service:
     @property
     def command(self) -> list[str]:
         """What runs in the container, but for the process 1 that passes on its signals."""
-        entrypoint = self._stage.entrypoint if "build" in self.spec else []
-        return (
-            [*entrypoint[entrypoint.index("--") + 1 :], *self.spec["command"]] if entrypoint else self.spec["command"]
-        )
+        ours: list[str] = self.spec["command"]
+        if "build" not in self.spec:
+            return ours
+        entrypoint = dockerfile.stages()[self.spec["build"]["target"]].entrypoint
+        return [*entrypoint[entrypoint.index("--") + 1 :], *ours]
 
     @property
     def stop_grace_seconds(self) -> int:
         return seconds(self.spec["stop_grace_period"])
-
-    @property
-    def _stage(self) -> dockerfile.Stage:
-        return dockerfile.stages()[self.spec["build"]["target"]]
 
 
 def schema() -> Json:

@@ -20,7 +20,14 @@ from worker import watchdog
 
 PARTS = {"api", "control", "worker", "worker-cpu", "migrate"}
 STORES = {"postgres", "redis"}
-ELSEWHERE = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT", "HF_TOKEN"}
+ELSEWHERE = {
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_REGION",
+    "AWS_ENDPOINT",
+    "HF_TOKEN",
+    "VLLM_CPU_KVCACHE_SPACE",
+}
 """Variables of the libraries that read them."""
 
 
@@ -162,6 +169,9 @@ def test_only_the_api_is_reached_from_outside_and_by_default_from_this_machine_o
 
 
 def test_no_part_may_become_more_than_it_is(started: dict[str, Service]) -> None:
+    assert {name: service.spec["cap_add"] for name, service in started.items() if "cap_add" in service.spec} == {
+        "worker-cpu": ["SYS_NICE"]
+    }
     for part in PARTS:
         assert started[part].spec["cap_drop"] == ["ALL"]
         assert started[part].spec["security_opt"] == ["no-new-privileges:true"]

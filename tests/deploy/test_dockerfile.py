@@ -147,7 +147,8 @@ def test_the_wheel_is_whole_though_it_sees_only_what_is_copied(context: Path, tm
 
 
 def test_a_health_check_fails_where_nobody_listens() -> None:
-    done = subprocess.run([ROOT / "deploy" / "ready", str(free_port())], capture_output=True, text=True)
+    command, programs = [ROOT / "deploy" / "ready", str(free_port())], f"{sys.prefix}/bin"
+    done = subprocess.run(command, env={"PATH": programs}, capture_output=True, text=True)
     assert done.returncode == 1
     assert "refused" in done.stderr
 
