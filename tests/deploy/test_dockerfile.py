@@ -44,7 +44,7 @@ def context(found: dict[str, Stage], tmp_path_factory: pytest.TempPathFactory) -
 
 def requirements(*extras: str) -> list[Requirement]:
     """What deploy/requirements.py prints."""
-    command = [sys.executable, ROOT / "deploy" / "requirements.py", *extras]
+    command = [sys.executable, str(ROOT / "deploy" / "requirements.py"), *extras]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     return [Requirement(line) for line in done.stdout.splitlines()]
 
@@ -147,7 +147,7 @@ def test_the_wheel_is_whole_though_it_sees_only_what_is_copied(context: Path, tm
 
 
 def test_a_health_check_fails_where_nobody_listens() -> None:
-    command, programs = [ROOT / "deploy" / "ready", str(free_port())], f"{sys.prefix}/bin"
+    command, programs = [str(ROOT / "deploy" / "ready"), str(free_port())], f"{sys.prefix}/bin"
     done = subprocess.run(command, env={"PATH": programs}, capture_output=True, text=True)
     assert done.returncode == 1
     assert "refused" in done.stderr

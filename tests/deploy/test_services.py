@@ -23,6 +23,7 @@ import pytest
 import redis
 from psycopg import sql
 
+from jobs.records import Json
 from longhaul.embedded import EmbeddedPostgres, free_port
 from tests.control.receivers import Authority
 from tests.deploy.compose import ROOT, Service, services
@@ -223,7 +224,8 @@ def client(containers: Containers, key: str) -> httpx.AsyncClient:
 
 async def whole(api: httpx.AsyncClient) -> bool:
     """Whether nothing is missing that the API wants."""
-    return (await api.get("/readyz")).json() == {"status": "ok", "missing": [], "degraded": []}
+    said: Json = (await api.get("/readyz")).json()
+    return said == {"status": "ok", "missing": [], "degraded": []}
 
 
 async def batch_completed(api: httpx.AsyncClient) -> bool:

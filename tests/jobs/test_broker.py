@@ -29,6 +29,7 @@ def test_who_redis_is_by_tls_is_checked_unless_the_url_says_otherwise(
 ) -> None:
     settings = Settings(redis_url=f"rediss://:secret@redis.example.com:6380/0{options}")
     with make_app(settings, "test").connection_for_read() as connection:
+        assert isinstance(connection.ssl, dict)
         assert connection.ssl.get("ssl_cert_reqs") == checked
 
 
