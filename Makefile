@@ -41,6 +41,8 @@ $(READY): pyproject.toml constraints.txt
 		rm -f "$$log"; \
 	fi
 	@$(PIP) install -q -e '.[embedded,$(EXTRA),dev]' -c constraints.txt
+# For the Compose specification's schema that lies in it; its own dependencies are too old to be installed with ours.
+	@$(PIP) download -q --no-deps --only-binary :all: -d $(VENV)/wheels docker-compose==1.29.2
 # torchvision, torchaudio and torchcodec come along as CUDA builds where there are no others, and then break transformers.
 	@$(BIN)/python -c 'from transformers import LlamaForCausalLM' 2>/dev/null \
 		|| $(PIP) uninstall -q -y torchvision torchaudio torchcodec

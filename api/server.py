@@ -16,7 +16,7 @@ from jobs.settings import Settings
 
 _KEEP_ALIVE_SECONDS = 75
 """Longer than a load balancer's 60 s, else it reuses connections that we just closed."""
-_DRAIN_SECONDS = 20
+DRAIN_SECONDS = 20
 
 
 def serve(settings: Settings) -> None:
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=_DRAIN_SECONDS,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
             backlog=4096,
         )
         super().__init__(config)

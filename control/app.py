@@ -16,7 +16,7 @@ from control.deliver import Courier
 from control.egress import Egress
 from control.ingest import Ingest
 from control.timetable import Chore, Timetable
-from jobs import logs, metrics, tickets
+from jobs import logs, metrics, probes, tickets
 from jobs.blobs import Blobs
 from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, make_app
 from jobs.catalog import Catalog
@@ -75,6 +75,10 @@ class Control:
             await writer.close()
             await asyncio.to_thread(self._publisher.stop)
             await database.close()
+
+    def ready(self) -> bool:
+        """Whether the chores are being done; from any thread."""
+        return self._timetable is not None
 
     def wake(self) -> None:
         """A ticket came: do the chores now."""
@@ -149,7 +153,7 @@ def main(settings: Settings) -> int:
     loop.start()
     living = loop.run(control.live())
     if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
+        probes.serve(settings.metrics_port, control.ready)
     app = make_app(settings, "control")
 
     @app.task(name=tickets.TASK, ignore_result=True, bind=True)

@@ -1,6 +1,7 @@
 """The one Celery configuration, the same for every part: Redis as a doorbell that may lose messages but never hangs."""
 
 import hashlib
+import ssl
 import warnings
 from queue import Empty
 from typing import Any, Final
@@ -63,6 +64,8 @@ def make_app(settings: Settings, name: str) -> Celery:
             "priority_steps": [0],
             "global_keyprefix": f"{{{settings.redis_prefix}}}:",  # the hash tag keeps all keys in one slot
         },
+        # Kombu's own default for rediss:// is to take any certificate; options in the URL go before this.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if settings.redis_url.startswith("rediss:") else None,
         broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

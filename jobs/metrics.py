@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 _COMPANY: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
@@ -35,8 +35,3 @@ LEASES_EXPIRED: Final = Counter("longhaul_leases_expired_total", "Workers whose 
 ORPHANS: Final = Counter("longhaul_orphans_total", "Jobs of lost workers, by what became of them.", ["end"])
 DELIVERIES: Final = Counter("longhaul_deliveries_total", "Attempts to deliver webhooks, by outcome.", ["outcome"])
 CHORES: Final = Counter("longhaul_chores_total", "Rounds of control's chores, by how they ended.", ["chore", "end"])
-
-
-def serve(port: int) -> None:
-    """Answer GET /metrics on this port, from a thread of its own."""
-    start_http_server(port)

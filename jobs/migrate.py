@@ -6,6 +6,8 @@ from pathlib import Path
 import structlog
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import IntegrityError
 
@@ -26,18 +28,39 @@ def folder() -> Path:
 
 
 def upgrade(url: str) -> None:
-    """Run every migration that this database lacks, once, whoever else tries at the same time."""
+    """Run every migration that this database lacks, once, whoever else tries at the same time.
+
+    A schema of a newer version stays as it is: while a fleet is upgraded, parts of the version before start too.
+    """
     engine = create_engine(url)
     config = Config()
     config.set_main_option("script_location", str(folder()))
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LOCK})
-        connection.commit()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        has_all = _has_all(connection)
+        connection.commit()
+        if not has_all:
+            command.upgrade(config, "head")
         make_partitions(connection, datetime.now(UTC))
         connection.commit()
     engine.dispose()
+
+
+def is_current(url: str) -> bool:
+    """Whether this database has every migration of this version; one that a newer version has changed has them too."""
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        found = _has_all(connection)
+    engine.dispose()
+    return found
+
+
+def _has_all(connection: Connection) -> bool:
+    script = ScriptDirectory(str(folder()))
+    older = {revision.revision for revision in script.walk_revisions()} - {script.get_current_head()}
+    found = MigrationContext.configure(connection).get_current_revision()
+    return found is not None and found not in older
 
 
 def make_partitions(connection: Connection, now: datetime) -> None:

@@ -183,7 +183,11 @@ class Settings(BaseSettings):
 
     # Watching.
     metrics_port: int = Field(
-        0, alias="LONGHAUL_METRICS_PORT", ge=0, le=65535, description="Port of /metrics on worker and control; 0: none."
+        0,
+        alias="LONGHAUL_METRICS_PORT",
+        ge=0,
+        le=65535,
+        description="Port of /metrics, /livez and /readyz on worker and control; 0: none.",
     )
     log_format: Literal["json", "text"] = Field(
         "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."

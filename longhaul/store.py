@@ -1,8 +1,8 @@
 """The database of the deployment, for commands that need no API: keys, tenants, models, workers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
@@ -25,11 +25,19 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
     """
     database = Database(database_url(settings), pool_size=2)
     try:
-        yield database
-    except OperationalError as error:
-        raise NotFoundHere(f"The database does not answer: {str(error.orig).splitlines()[0]}") from None
+        with silence_named():
+            yield database
     finally:
         await database.close()
+
+
+@contextmanager
+def silence_named() -> Iterator[None]:
+    """Raises NotFoundHere where the database does not answer."""
+    try:
+        yield
+    except OperationalError as error:
+        raise NotFoundHere(f"The database does not answer: {str(error.orig).splitlines()[0]}") from None
 
 
 def ask(question: Callable[[Database], Awaitable[T]]) -> T:

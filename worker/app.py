@@ -14,7 +14,7 @@ from celery import bootsteps, signals
 from celery.exceptions import SecurityWarning, WorkerShutdown
 from celery.worker import state
 
-from jobs import logs, metrics, tickets
+from jobs import logs, probes, tickets
 from jobs.broker import make_app
 from jobs.loop import LoopThread
 from jobs.settings import Settings
@@ -69,7 +69,7 @@ def main(settings: Settings, arguments: Sequence[str]) -> int:
     _listen(ending)
     watchdog.start()
     if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
+        probes.serve(settings.metrics_port, lambda: life.ready.done() and not ending.asked)
     worker.start()
     loop.stop()
     watchdog.stop()

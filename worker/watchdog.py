@@ -20,7 +20,7 @@ PATIENCE: Final = 120
 """For how many checks, one a second, a loop may not take its turn."""
 _LOAD_STOP_SECONDS: Final = 3
 """How long an engine that is still loading may take to let go; it holds no jobs."""
-_STOP_SECONDS: Final = 20
+STOP_SECONDS: Final = 20
 """How long, beyond the drain, an orderly end may take: vLLM alone needs up to 8 s."""
 _log = structlog.get_logger()
 
@@ -93,7 +93,7 @@ class Watchdog:
 
     def _check_end(self) -> None:
         loading = self._loop is None
-        patience = _LOAD_STOP_SECONDS if loading else self._drain_seconds + _STOP_SECONDS
+        patience = _LOAD_STOP_SECONDS if loading else self._drain_seconds + STOP_SECONDS
         if time.monotonic() - self._stop.asked_at > patience:
             _log.warning("the worker did not end by itself")
             _end_process(self._stop.code if loading else 1, stacks=not loading)

@@ -46,14 +46,24 @@ def control() -> None:
     raise typer.Exit(main(_stores_named(settings_module.load())))
 
 
-def migrate() -> None:
+def migrate(
+    check: Annotated[
+        bool, typer.Option("--check", help="Change nothing; end with 1 unless the schema is there already.")
+    ] = False,
+) -> None:
     """Bring the schema of DATABASE_URL to this version; harmless when it is there already."""
-    from jobs.migrate import upgrade
+    from jobs.migrate import is_current, upgrade
     from longhaul.deployment import database_url
-    from longhaul.output import failures_said
+    from longhaul.output import FAILED, failures_said
+    from longhaul.store import silence_named
 
-    with failures_said():
-        upgrade(database_url(settings_module.load()))
+    with failures_said(), silence_named():
+        url = database_url(settings_module.load())
+        if not check:
+            upgrade(url)
+        elif not is_current(url):
+            talk("The schema is older than this version: `longhaul migrate` has not run yet.")
+            raise typer.Exit(FAILED)
     talk("The schema is that of this version.")
 
 

@@ -1,5 +1,9 @@
 """The Celery configuration on which the promises about Redis rest."""
 
+import ssl
+
+import pytest
+
 from jobs.broker import make_app, queue_name
 from jobs.settings import Settings
 
@@ -10,6 +14,23 @@ def test_nothing_waits_for_redis_for_ever(settings: Settings) -> None:
     assert options["socket_connect_timeout"] > 0
     assert "retry_on_timeout" not in options  # else batches are silently published one by one
     assert "polling_interval" not in options
+
+
+@pytest.mark.parametrize(
+    ("options", "checked"),
+    [
+        ("", ssl.CERT_REQUIRED),
+        ("?ssl_ca_certs=/authority.pem", None),  # redis-py's own default, which is to require one
+        ("?ssl_cert_reqs=none", ssl.CERT_NONE),
+    ],
+)
+def test_who_redis_is_by_tls_is_checked_unless_the_url_says_otherwise(
+    options: str, checked: ssl.VerifyMode | None
+) -> None:
+    settings = Settings(redis_url=f"rediss://:secret@redis.example.com:6380/0{options}")
+    with make_app(settings, "test").connection_for_read() as connection:
+        assert isinstance(connection.ssl, dict)
+        assert connection.ssl.get("ssl_cert_reqs") == checked
 
 
 def test_a_worker_outlives_a_full_or_read_only_redis(settings: Settings) -> None:

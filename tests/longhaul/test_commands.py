@@ -191,3 +191,11 @@ def test_the_configuration_page_is_what_the_command_prints(longhaul: Command) ->
 def test_the_clients_commands_load_no_database() -> None:
     code = "import sys, longhaul.commands.jobs; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_migrate_can_only_look(longhaul: Command, tmp_path: Path) -> None:
+    assert longhaul("migrate", "--check").exit_code == 0
+    away = longhaul("migrate", "--check", DATABASE_URL="postgresql://longhaul@127.0.0.1:1/longhaul")
+    assert away.exit_code == 3
+    assert away.stderr.startswith("error: The database does not answer: ")
+    assert longhaul("migrate", "--check", LONGHAUL_HOME=str(tmp_path)).exit_code == 3

@@ -9,8 +9,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from jobs.settings import Settings
 from longhaul.__main__ import COMMANDS
@@ -23,6 +25,28 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)[^)]*\)")
 SNIPPETS = [(page.name, *found) for page in PAGES for found in SNIPPET.findall(page.read_text())]
 TO_RUN = [(name, language, code) for name, language, run, code in SNIPPETS if run]
 TO_READ = [code for _, language, run, code in SNIPPETS if language == "sh" and not run]
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE_WORDS = {"up", "exec", "run", "cpu", "longhaul", "create", *COMPOSE["services"], *COMMANDS}
+KUBERNETES_WORDS = {
+    "create",
+    "namespace",
+    "secret",
+    "generic",
+    "apply",
+    "delete",
+    "job",
+    "exec",
+    "longhaul",
+    *COMMANDS,
+} | {
+    f"{prefix}{name}"
+    for path in (ROOT / "deploy" / "kubernetes").glob("*.yaml")
+    for manifest in yaml.safe_load_all(path.read_text())
+    if (name := manifest.get("metadata", {}).get("name"))
+    for prefix in ("", "deploy/")
+}
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +94,25 @@ def test_what_another_snippet_names_exists(code: str) -> None:
                 subprocess.run(["make", "-n", *targets], cwd=ROOT, check=True, capture_output=True)
             case ["longhaul", command, *_]:
                 assert command in COMMANDS
+            case ["docker", "compose", *words]:
+                assert _without_options(words) <= COMPOSE_WORDS
+            case ["systemctl", "enable", *words]:
+                units = {re.sub(r"@\w+", "@", word) for word in _without_options(words)}
+                assert units <= {path.name for path in (ROOT / "deploy" / "systemd").iterdir()}
+            case ["kubectl", *words]:
+                folders = [word.partition("=")[2] for word in words if word.startswith("--kustomize=")]
+                assert all((ROOT / folder / "kustomization.yaml").is_file() for folder in folders)
+                assert _without_options(words) <= KUBERNETES_WORDS
+            case ["cp", source, _]:
+                assert list(ROOT.glob(source))
+            case [script] if "/" in script:
+                assert os.access(ROOT / script, os.X_OK)
             case _:
                 assert not rest, f"{line!r} is neither a variable, a make target nor a command"
+
+
+def _without_options(words: list[str]) -> set[str]:
+    return {word for word in words if not word.startswith("-")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

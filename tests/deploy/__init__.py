@@ -1,0 +1,1 @@
+"""What others start us with: containers, units, manifests."""
