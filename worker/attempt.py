@@ -15,7 +15,7 @@ from worker import error_body
 from worker.asgi import Headers
 from worker.assemble import assemble
 from worker.dialect import Dialect, Translated
-from worker.engines import Engine, EngineDead
+from worker.engines import Engine, EngineBusy, EngineDead
 from worker.replay import Replay
 from worker.stream import Stream
 
@@ -53,6 +53,8 @@ async def _attempt(
         request = await dialect.translate(job)
     except BadRequest as error:
         return Outcome(Status.FAILED, 400, payload.write(body_of(error, job.endpoint, 400)))
+    except EngineBusy as busy:
+        return BackOff(busy.seconds)
     try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
             outcome = await _replay(engine, request, job, stream)

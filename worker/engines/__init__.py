@@ -17,6 +17,14 @@ class EngineDead(Exception):
     """The engine died: what came back is no result, and nothing more will run here."""
 
 
+class EngineBusy(Exception):
+    """The engine's trouble (see `Engine.verdict`), met before the job was replayed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the engine takes nothing for {seconds} s")
+        self.seconds = seconds
+
+
 class Engine(Protocol):
     """An ASGI app and the calls with which a worker keeps it. All run on the worker's loop, none blocks it for long."""
 
