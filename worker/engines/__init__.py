@@ -17,6 +17,10 @@ class EngineDead(Exception):
     """The engine died: what came back is no result, and nothing more will run here."""
 
 
+class JobLost(Exception):
+    """What ran this job was lost, but the engine has more: the job goes back with the loss counted, others run on."""
+
+
 class EngineBusy(Exception):
     """The engine's trouble (see `Engine.verdict`), met before the job was replayed."""
 
@@ -30,7 +34,7 @@ class Engine(Protocol):
 
     @property
     def app(self) -> Application:
-        """Where jobs are replayed. There from `start` on."""
+        """Where jobs are replayed. There from `start` on. Raises JobLost where what ran a job is gone."""
         ...
 
     @property
