@@ -17,6 +17,7 @@ FIGURES: Final = (
     "batch",
     "latency",
     "serve",
+    "forward",
     "streaming",
     "submit",
     "pipeline",

@@ -42,11 +42,11 @@ async def measure(scale: Scale, servers: Stores, served: Served, name: str) -> F
             await ours.start(part)
         await ours.start("worker", "--", *served.arguments)
         runner = await BatchRunner.start(ours, served)
-        await _jobs(ours, _requests(count // 10 + 1, 1000))
+        await seconds_of(ours, _requests(count // 10 + 1, 1000))
         await runner.seconds(_requests(count // 10 + 1, 1000))
 
         async def our_rate(pair: int) -> float:
-            return count / await _jobs(ours, _requests(count, pair))
+            return count / await seconds_of(ours, _requests(count, pair))
 
         async def their_rate(pair: int) -> float:
             return count / await runner.seconds(_requests(count, pair))
@@ -59,7 +59,7 @@ def _requests(count: int, seed: int) -> list[Json]:
     return work.chats(count, model.NAME, seed)
 
 
-async def _jobs(ours: Deployment, bodies: Sequence[Json]) -> float:
+async def seconds_of(ours: Deployment, bodies: Sequence[Json]) -> float:
     """Submit these as jobs; seconds until all have ended."""
     jobs = [{"endpoint": work.CHAT, "body": body} for body in bodies]
     arrays = [json.dumps(jobs[start : start + _ARRAY]).encode() for start in range(0, len(jobs), _ARRAY)]

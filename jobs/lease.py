@@ -1,11 +1,11 @@
 """A worker holds its jobs while its lease is renewed; else they go back, counted; what it hands back is refunded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from jobs import conversations
-from jobs.database import Database, fetch
+from jobs.database import Database, Driver, Rows, fetch
 from jobs.records import Flags, Tier
 
 
@@ -60,22 +60,42 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
         if only_expired and not await fetch(connection, "lease_expired_lock", worker=worker):
             return Orphaned(None, 0, [])
         orphans = await fetch(connection, "orphans", worker=worker)
-        if not orphans:
-            return Orphaned(None, 0, [])
-        moving = [row for row in orphans if row.moves]
-        if moving:
-            await fetch(
-                connection,
-                "flows_make",
-                models=[row.model_id for row in moving],
-                tiers=[int(Tier.SUSPECT)] * len(moving),
-                tenants=[row.tenant_id for row in moving],
-                waited=[row.waited for row in moving],
-                batches=[row.batch_id for row in moving],
-            )
-        job_ids = [row.id for row in orphans]
-        locked = await fetch(connection, "orphan_lock", ids=job_ids)
-        taken = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
+        taken = await _take(connection, worker, orphans)
+    return await _orphaned(database, orphans, taken)
+
+
+async def lose(database: Database, worker: UUID, jobs: Mapping[UUID, int]) -> Orphaned:
+    """The same for these jobs alone (with their lease tokens), of a worker that lives on."""
+    async with database.transaction() as connection:
+        held = await fetch(connection, "orphans", worker=worker)
+        orphans = [row for row in held if jobs.get(row.id) == row.lease_token]
+        taken = await _take(connection, worker, orphans)
+    return await _orphaned(database, orphans, taken)
+
+
+async def _take(connection: Driver, worker: UUID, orphans: Rows) -> Rows:
+    """Those of the worker's jobs that were taken from it; with their flags, those that ended with it."""
+    if not orphans:
+        return []
+    moving = [row for row in orphans if row.moves]
+    if moving:
+        await fetch(
+            connection,
+            "flows_make",
+            models=[row.model_id for row in moving],
+            tiers=[int(Tier.SUSPECT)] * len(moving),
+            tenants=[row.tenant_id for row in moving],
+            waited=[row.waited for row in moving],
+            batches=[row.batch_id for row in moving],
+        )
+    job_ids = [row.id for row in orphans]
+    locked = await fetch(connection, "orphan_lock", ids=job_ids)
+    return await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
+
+
+async def _orphaned(database: Database, orphans: Rows, taken: Rows) -> Orphaned:
+    if not orphans:
+        return Orphaned(None, 0, [])
     failed = [row.id for row in taken if row.flags is not None]
     await conversations.free(database, [row.id for row in taken if (row.flags or 0) & Flags.SUCCESSOR])
     streams = [(row.id, row.lease_token) for row in orphans if row.streams]

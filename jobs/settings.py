@@ -26,15 +26,31 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", alias="LONGHAUL_HOST", description="Address on which the API listens.")
     port: int = Field(8000, alias="LONGHAUL_PORT", ge=0, le=65535, description="Port of the API.")
     model: str | None = Field(
-        None, alias="LONGHAUL_MODEL", description="Hugging Face id or folder; unset: a tiny model built on the spot."
+        None,
+        alias="LONGHAUL_MODEL",
+        description="Hugging Face id or folder, or a model of LONGHAUL_ENGINE's server; unset: its only one, or a tiny "
+        "model built on the spot.",
     )
     engine: str = Field(
         "vllm",
         alias="LONGHAUL_ENGINE",
-        description="`vllm`, or `package.module:factory` of an ASGI app with an engine's calls.",
+        description="`vllm`; or the base URL of a server with OpenAI's API (several of one model with commas); or "
+        "`package.module:factory` of an ASGI app with an engine's calls.",
     )
     engine_args: str = Field(
         "", alias="LONGHAUL_ENGINE_ARGS", description="Arguments of vLLM, as on its own command line."
+    )
+    engine_key: str = Field(
+        "",
+        alias="LONGHAUL_ENGINE_KEY",
+        repr=False,
+        description="API key of the server that LONGHAUL_ENGINE names; several with commas, one for each.",
+    )
+    engine_concurrency: int | None = Field(
+        None,
+        alias="LONGHAUL_ENGINE_CONCURRENCY",
+        ge=1,
+        description="Requests that each such server gets at once; unset: what it says, or what it turns out to take.",
     )
 
     # Stores.

@@ -15,7 +15,7 @@ from worker import error_body
 from worker.asgi import Headers
 from worker.assemble import assemble
 from worker.dialect import Dialect, Translated
-from worker.engines import Engine, EngineDead
+from worker.engines import Engine, EngineBusy, EngineDead, JobLost
 from worker.replay import Replay
 from worker.stream import Stream
 
@@ -36,6 +36,7 @@ async def attempt(engine: Engine, dialect: Dialect, writer: Writer, job: Claimed
 
     Raises:
         EngineDead: what came back is no result.
+        JobLost: the same, but the engine lives.
         SQLAlchemyError: the database was away, which the translation needed.
     """
     if not job.flags & Flags.STREAMS:
@@ -53,6 +54,8 @@ async def _attempt(
         request = await dialect.translate(job)
     except BadRequest as error:
         return Outcome(Status.FAILED, 400, payload.write(body_of(error, job.endpoint, 400)))
+    except EngineBusy as busy:
+        return BackOff(busy.seconds)
     try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
             outcome = await _replay(engine, request, job, stream)
@@ -65,6 +68,8 @@ async def _attempt(
             )
         if not engine.alive():
             raise EngineDead() from error
+        if isinstance(error, JobLost):
+            raise
         _log.error("the engine's app failed at a job", job_id=str(job.id), endpoint=job.endpoint, exc_info=error)
         return Outcome(Status.FAILED, 500, error_body.normalise(job.endpoint, 500, b""))
     if isinstance(outcome, Outcome) and (outcome.status_code or 0) >= 500 and not engine.alive():

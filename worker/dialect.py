@@ -6,16 +6,16 @@ The rest stays as it came, byte for byte where nothing is translated. Tokens are
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 from uuid import UUID
 
 from jobs import conversations, ids, payload
 from jobs.errors import BadRequest
 from jobs.records import ClaimedJob, Flags, Json, Outcome, Registration
 from jobs.states import Status
-from worker.asgi import Application, Headers
-from worker.replay import Replay
+from worker.asgi import Headers
 from worker.stream import hides_usage
+from worker.tokens import TOKENIZE, Tokenizing, Tokens
 
 History: TypeAlias = Callable[[UUID], Awaitable[list[Json]]]
 """The messages of the turns before a job's own, in its conversation."""
@@ -27,15 +27,12 @@ _CHAT: Final = "/v1/chat/completions"
 _COMPLETIONS: Final = "/v1/completions"
 _RESPONSES: Final = "/v1/responses"
 _KEPT: Final = frozenset({_RESPONSES, f"{_RESPONSES}/input_tokens"})
-_TOKENIZE: Final = "/tokenize"
 _SERVICE_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority"})
 """Those that an engine's Responses endpoint knows; OpenAI has more, and the answer's echo is ours anyway."""
 _KEEPS_NOTHING: Final = b',"background":false,"store":false,"previous_response_id":null'
 """Responses are kept, and continued, from the database: no engine is to do it by itself."""
 _CLOSED: Final = re.compile(rb"\s*\}")
 _TOKEN_ID: Final = re.compile(r"-?[0-9]+")
-_MOST_KNOWN: Final = 4096
-"""Texts whose tokens are remembered."""
 
 _LOOP: Final[Json] = {"min_pattern_size": 4, "max_pattern_size": 64, "min_count": 4}
 """What counts as a loop: four times the same 4 to 64 tokens. A single token has to come 16 times, as in no table's rule
@@ -84,13 +81,6 @@ _FIELDS: Final[Mapping[str, tuple[str, Json]]] = {
 """Each parameter of ours with the engine's own that it takes, and the schema of its values."""
 
 
-class Tokenizing(Protocol):
-    """What the dialect needs of an engine."""
-
-    @property
-    def app(self) -> Application: ...
-
-
 def extended(registration: Registration) -> Registration:
     """The same with our parameters in the schemas of the endpoints that can have them: so admission lets them in."""
     endpoints = dict(registration.endpoints)
@@ -136,7 +126,7 @@ class Dialect:
         self, registration: Registration, engine: Tokenizing, history: History, *, separate_caches: bool
     ) -> None:
         self._fields = {path: _ours(schema) for path, schema in registration.endpoints.items()}
-        self._tokens = _Tokens(engine) if _TOKENIZE in registration.endpoints else None
+        self._tokens = Tokens(engine) if TOKENIZE in registration.endpoints else None
         self._history = history
         self._separate_caches = separate_caches
 
@@ -149,6 +139,8 @@ class Dialect:
 
         Raises:
             BadRequest: a parameter of ours cannot mean anything here.
+            EngineBusy: the engine was asked for tokens, and has none to give now.
+            JobLost: what was asked for them is gone.
         """
         tier = str(int(job.tier))
         name = ids.response_id(job.id) if job.endpoint == _RESPONSES else job.id.hex
@@ -178,35 +170,10 @@ class Dialect:
         return Translated(body, headers, edits, names)
 
 
-class _Tokens:
-    """The engine's tokenizer."""
-
-    def __init__(self, engine: Tokenizing) -> None:
-        self._engine = engine
-        self._known: dict[tuple[Any, str], list[int]] = {}
-
-    async def single(self, text: str, model: Any) -> int | None:
-        """The one token that a text is; None if it is not one token."""
-        key = (model, text)
-        if key not in self._known:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            self._known[key] = await self._ask(text, model)
-        tokens = self._known[key]
-        return tokens[0] if len(tokens) == 1 else None
-
-    async def _ask(self, text: str, model: Any) -> list[int]:
-        body = payload.write({"model": model, "prompt": text, "add_special_tokens": False})
-        async with Replay(self._engine.app, _TOKENIZE, body) as response:
-            answer = b"".join([chunk async for chunk in response])
-        tokens: list[int] = payload.decode(answer)["tokens"] if response.status == 200 else []
-        return tokens
-
-
 class _Translation:
     """One body on its way: each method translates one parameter, or several that make one of the engine's."""
 
-    def __init__(self, job: ClaimedJob, tokens: _Tokens | None) -> None:
+    def __init__(self, job: ClaimedJob, tokens: Tokens | None) -> None:
         self._job = job
         self._tokens = tokens
         self.body: Json = payload.decode(job.body)

@@ -177,7 +177,7 @@ class Life:
             released = await hand_back(database, worker, lease_seconds)
             _log.info("left", released=released)
         else:
-            orphaned = await bury(database, worker, lease_seconds, runner.held)
+            orphaned = await bury(database, worker, lease_seconds, runner.in_engine)
             _log.info("left, the engine is dead", requeued=orphaned and orphaned.requeued)
 
     async def _listen(self, runner: Runner, queue: str) -> None:

@@ -5,20 +5,26 @@ from typing import Final
 from jobs import payload, response_events, response_object
 from jobs.records import ClaimedJob, Flags, Json
 
+_NUMBER: Final = b'"sequence_number"'
 _CREATED: Final = b"event: response.created"
 _RUNNING: Final = b"event: response.in_progress"
 _ENDS: Final = tuple(b"event: response.%s" % end.encode() for end in response_events.ENDS)
 
 
 class Lifecycle:
-    """One run of one response. Numbers of events stay the engine's: whoever says them counts on from there."""
+    """One run of one response. Numbers of events stay the engine's: whoever says them counts on from there. An engine
+    that does not number them (llama.cpp) has them numbered."""
 
     def __init__(self, job: ClaimedJob) -> None:
+        self._heard = 0
         self._begun = response_object.of_job(job)
         self._background = Flags.BACKGROUND in job.flags
 
     def edit(self, event: bytes) -> list[bytes]:
         """What is said for this event: the same, but for the response in it; a background one was queued first."""
+        if _NUMBER not in event and event.endswith(b"}\n\n"):
+            event = event[:-3] + b",%s:%d}\n\n" % (_NUMBER, self._heard)
+        self._heard += 1
         if event.startswith(_CREATED):
             if self._background:
                 return response_events.opening(self._begun)

@@ -21,7 +21,7 @@ from jobs.streams import Writer
 from worker import history
 from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
-from worker.engines import Engine, EngineDead
+from worker.engines import Engine, EngineDead, JobLost
 from worker.slots import Slots
 
 _POLL_SECONDS: Final = 1.0
@@ -70,6 +70,7 @@ class Runner:
         self._likely: Tier | None = None
         self._known: dict[UUID, int] = {}
         self._returns: dict[UUID, int] = {}
+        self._losses: dict[UUID, int] = {}
         self._strays: dict[UUID, int] = {}
         self._paused_until = 0.0
         self._suspects_had_their_turn = False
@@ -130,6 +131,11 @@ class Runner:
     def held(self) -> dict[UUID, int]:
         """The lease token of each job that this worker knows it holds. May be read from any thread."""
         return self._known.copy()
+
+    @property
+    def in_engine(self) -> dict[UUID, int]:
+        """Those of them that the engine took, and has not given back."""
+        return {job_id: token for job_id, token in self._known.items() if job_id not in self._returns}
 
     @property
     def stopping(self) -> bool:
@@ -293,6 +299,11 @@ class Runner:
             if isinstance(error, EngineDead):
                 self.stop()
                 self._engine_died()
+            elif isinstance(error, JobLost):
+                _log.warning("a job is lost, but not its engine", job_id=str(job.id), error=str(error))
+                self._settlement.note(job, None)
+                self._losses[job.id] = job.lease_token
+                self._slots.ring()
             else:
                 _log.error("a job goes back, by a fault of the worker", job_id=str(job.id), exc_info=error)
                 self._pause(_POLL_SECONDS)
@@ -303,7 +314,13 @@ class Runner:
             del self._known[job.id]
 
     async def _hand_back(self) -> None:
-        """Release the jobs that the engine did not want, and strays."""
+        """Release the jobs that the engine did not want, and strays; those that it lost go back too, counted."""
+        losses = self._losses.copy()
+        if losses:
+            await lease.lose(self._database, self._worker, losses)
+            for job_id in losses:
+                self._losses.pop(job_id, None)
+                self._known.pop(job_id, None)
         strays = {job_id: token for job_id, token in self._strays.items() if job_id not in self._known}
         back = strays | self._returns
         if not back:

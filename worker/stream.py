@@ -16,7 +16,7 @@ from worker.assemble import ECHOING, LARGEST_BYTES, ODD_FINISH, TOO_LARGE, name_
 from worker.fold import Folder
 from worker.lifecycle import Lifecycle
 
-_NO_CHOICES: Final = b'"choices":[]'
+_NO_CHOICES: Final = re.compile(rb'"choices":\s?\[\]')
 _FINISHED: Final = re.compile(rb'"finish_reason":\s?"')
 _FINGERPRINT: Final = re.compile(rb',"system_fingerprint":"[^"]*"')
 _SEQUENCE: Final = re.compile(rb'"sequence_number":\s*(\d+)')
@@ -110,6 +110,8 @@ class Stream:
         return replace(outcome, log=StreamLog(self._channel.run, self._channel.first, self._recorder.body()))
 
     def _hear(self, event: bytes) -> None:
+        if event.startswith(b"data:") and not event.startswith(b"data: "):  # the blank is any server's own choice
+            event = b"data: " + event[5:]
         if self._lifecycle is None:
             return self._take(event)
         said, *more = self._lifecycle.edit(event)
@@ -136,7 +138,7 @@ class Stream:
         if self._size <= LARGEST_BYTES:
             self._folder.add(event)
         if self._hides_usage:
-            if _NO_CHOICES in event:
+            if _NO_CHOICES.search(event):
                 fingerprint = _FINGERPRINT.search(event)
                 return self._say_finished(fingerprint[0] if fingerprint else b"")
             if finished:

@@ -21,7 +21,11 @@ def api() -> None:
 def worker(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="ENGINE_ARGUMENT", help="After --.")] = None,
     engine: Annotated[
-        str | None, typer.Option(metavar="vllm|PACKAGE.MODULE:FACTORY", help="Instead of LONGHAUL_ENGINE.")
+        list[str] | None,
+        typer.Option(
+            metavar="vllm|URL|PACKAGE.MODULE:FACTORY",
+            help="Instead of LONGHAUL_ENGINE; several URLs are servers of one model.",
+        ),
     ] = None,
     drain_seconds: Annotated[
         float | None, typer.Option(min=0, metavar="SECONDS", help="Instead of LONGHAUL_DRAIN.")
@@ -34,7 +38,7 @@ def worker(
     from worker.app import main
 
     settings = _stores_named(settings_module.load())
-    options = {"engine": engine, "drain_seconds": drain_seconds}
+    options = {"engine": ",".join(engine) if engine else None, "drain_seconds": drain_seconds}
     settings = settings.model_copy(update={name: value for name, value in options.items() if value is not None})
     raise typer.Exit(main(settings, arguments or _engine_arguments(settings)))
 

@@ -93,6 +93,19 @@ async def test_a_lost_workers_jobs_wait_again_and_the_loss_counts(
     assert await lease.orphan(database, worker) == lease.Orphaned(None, 0, [])
 
 
+async def test_a_worker_that_lives_on_may_lose_single_jobs(
+    database: Database, accept: Accept, new_job: MakeJob, worker: UUID, model_id: int
+) -> None:
+    await accept(*(new_job() for _ in range(3)))
+    kept, lost, again = await claim(database, worker, model_id, Tier.DEFAULT, 3)
+    earlier = {again.id: again.lease_token - 1}
+    assert await lease.lose(database, worker, {lost.id: lost.lease_token} | earlier) == lease.Orphaned(model_id, 1, [])
+    assert set(await lease.renew(database, worker, 60, 3, False) or ()) == {kept.id, again.id}
+    row = await job_row(database, lost.id)
+    assert (row.status, row.attempts, row.losses) == (Status.QUEUED, 1, 1)
+    await assert_counters_are_true(database)
+
+
 async def test_a_lost_workers_other_jobs_and_other_workers_jobs_stay(
     database: Database, accept: Accept, new_job: MakeJob, new_worker: MakeWorker, model_id: int
 ) -> None:

@@ -179,10 +179,12 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-async def place(database: Database, journal: Path, slots: int = 4) -> Place:
+async def place(
+    database: Database, journal: Path, slots: int = 4, kind: type[ScriptedEngine] = ScriptedEngine
+) -> Place:
     """A place with a new model in this database and an engine with so many slots."""
     os.environ["LONGHAUL_TEST_JOURNAL"] = str(journal)
-    engine = ScriptedEngine()
+    engine = kind()
     del os.environ["LONGHAUL_TEST_JOURNAL"]
     engine.slots = slots
     await engine.start()

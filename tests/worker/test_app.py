@@ -21,6 +21,7 @@ from jobs.settings import Settings
 from jobs.states import Status
 from jobs.tickets import Publisher
 from tests.engines.scripted import ScriptedEngine
+from tests.engines.served import served
 from tests.worker.place import Place, scalar, until, until_asked
 
 ROOT = Path(__file__).parents[2]
@@ -224,3 +225,24 @@ async def test_an_engine_that_is_not_there_ends_the_worker_with_a_message(start:
     worker = start(LONGHAUL_ENGINE="tests.nowhere:factory")
     assert await worker.ends() == 2
     assert "LONGHAUL_ENGINE=tests.nowhere:factory is not there" in worker.said()
+
+
+async def test_a_worker_forwards_to_a_server_and_ends_with_it(start: Start) -> None:
+    async with served() as server:
+        worker = start("--engine", server.url)
+        place = await worker.place()
+        await place.all_are(Status.COMPLETED, await place.submit(3))
+        jobs = await place.submit(3, hang=True)
+        await until(lambda: len(server.asked) == 6)
+        await server.die()
+        assert await worker.ends() == 1, worker.said()
+    rows = [await place.row(job) for job in jobs]
+    assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1)] * 3
+    assert await worker.registered() == []
+
+
+async def test_a_server_of_other_models_ends_the_worker_with_a_message(start: Start) -> None:
+    async with served() as server:
+        worker = start("--engine", server.url, LONGHAUL_MODEL="large")
+        assert await worker.ends() == 2
+    assert f"{server.url} has no model 'large'. It has: scripted." in worker.said()

@@ -11,8 +11,9 @@ from jobs.errors import BadRequest
 from jobs.records import ClaimedJob, Flags, Json, Outcome, Registration, Tier
 from jobs.states import Status
 from tests.worker.test_assemble import JOB
-from worker.asgi import Application, Receive, Scope, Send
+from worker.asgi import Application, Headers, Receive, Scope, Send
 from worker.dialect import Dialect, Translated, extended
+from worker.engines import EngineBusy
 
 ID = UUID("01900000-0000-7000-8000-000000000001")
 BOTH: Json = {"properties": {"request_id": {}, "priority": {}}}
@@ -29,10 +30,14 @@ class Tokenizer:
     def __init__(self, tokens: dict[str, list[int]]) -> None:
         self.tokens = tokens
         self.asked: list[str] = []
+        self.busy = False
 
     @property
     def app(self) -> Application:
         return self._serve
+
+    def verdict(self, status: int, headers: Headers) -> float | None:
+        return 3.0 if status == 503 else None
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = json.loads((await receive())["body"])
@@ -40,7 +45,8 @@ class Tokenizer:
         self.asked.append(body["prompt"])
         tokens = self.tokens.get(body["prompt"])
         answer = json.dumps({"tokens": tokens}).encode()
-        await send({"type": "http.response.start", "status": 200 if tokens else 400, "headers": []})
+        status = 503 if self.busy else 200 if tokens else 400
+        await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
 
 
@@ -127,6 +133,18 @@ async def test_a_service_tier_that_the_engine_does_not_know_is_replaced(asked: s
     job = replace(JOB, endpoint="/v1/responses", body=body, service_tier=asked)
     request = await dialect(BOTH, "/v1/responses").translate(job)
     assert json.loads(request.body)["service_tier"] == given
+
+
+async def test_an_engine_that_has_no_time_to_tokenize_is_no_fault_of_the_request() -> None:
+    busy = Tokenizer({"yes": [7]})
+    busy.busy = True
+    job = replace(JOB, flags=Flags.DIALECT, body=b'{"messages":[],"white_list_token":["yes"]}')
+    asking = dialect({"properties": {"allowed_token_ids": {}}}, tokenizer=busy)
+    with pytest.raises(EngineBusy) as told:
+        await asking.translate(job)
+    assert told.value.seconds == 3
+    busy.busy = False
+    assert json.loads((await asking.translate(job)).body)["allowed_token_ids"] == [7]
 
 
 async def test_a_stream_is_asked_for_its_usage() -> None:

@@ -89,7 +89,7 @@ async def test_the_jobs_of_a_dead_engine_go_back_with_the_loss_counted(here: Pla
     async with here.running():
         await until(lambda: here.deaths > 0)
         await drain(here.runner, here.finisher, 0, stop)
-        orphaned = await bury(here.database, here.worker, 60, here.runner.held)
+        orphaned = await bury(here.database, here.worker, 60, here.runner.in_engine)
     assert orphaned and orphaned.requeued == 3
     rows = [await here.row(job) for job in jobs]
     assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1)] * 3
@@ -103,9 +103,19 @@ async def test_a_claim_that_came_too_late_for_a_dead_engine_counts_no_loss(here:
         [late] = await here.submit()
         await claim(here.database, here.worker, here.model_id, Tier.DEFAULT, 1)
         await drain(here.runner, here.finisher, 0, stop)
-        orphaned = await bury(here.database, here.worker, 60, here.runner.held)
+        orphaned = await bury(here.database, here.worker, 60, here.runner.in_engine)
     assert orphaned and orphaned.requeued == 1
     rows = [await here.row(job) for job in (ran, late)]
+    assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1), (Status.QUEUED, 0, 0)]
+
+
+async def test_what_an_engine_refused_before_it_died_counts_no_loss(here: Place, stop: Stop) -> None:
+    [ran], [refused] = await here.submit(hang=True), await here.submit(fail=503, delay=0.2)
+    async with here.running():
+        await until(lambda: here.began([ran, refused]))
+        await drain(here.runner, here.finisher, 0.6, stop)
+        await bury(here.database, here.worker, 60, here.runner.in_engine)
+    rows = [await here.row(job) for job in (ran, refused)]
     assert [(row.status, row.attempts, row.losses) for row in rows] == [(Status.QUEUED, 1, 1), (Status.QUEUED, 0, 0)]
 
 

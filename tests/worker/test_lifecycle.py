@@ -59,3 +59,11 @@ def test_the_end_is_told_as_what_it_is(status: str) -> None:
 
 def test_everything_else_is_the_engines_own() -> None:
     assert Lifecycle(BACKGROUND).edit(DELTA) == [DELTA]
+
+
+def test_events_without_numbers_are_numbered_in_their_order() -> None:
+    lifecycle = Lifecycle(PLAIN)
+    bare = DELTA.replace(b',"sequence_number":4', b"")
+    ended = said("completed", 0, status="completed").replace(b', "sequence_number": 0', b"")
+    told = [lifecycle.edit(event) for event in (said("created", 0), said("in_progress", 1), bare, bare, ended)]
+    assert [data(event)["sequence_number"] for [event] in told] == [0, 1, 2, 3, 4]

@@ -14,7 +14,10 @@ from jobs.claim import claim
 from jobs.database import Database
 from jobs.records import Tier
 from jobs.states import Status
+from tests.engines.scripted import ScriptedEngine
 from tests.worker.place import Place, place, scalar, until, until_asked
+from worker.asgi import Receive, Scope, Send
+from worker.engines import JobLost
 
 
 @pytest.fixture
@@ -148,6 +151,29 @@ async def test_what_the_engine_cannot_take_now_goes_back_refunded(here: Place) -
     assert pause >= 0.9, "the engine's back-off holds for all of its jobs"
     row = await here.row(job)
     assert (row.attempts, row.losses) == (1, 0)
+
+
+class Losing(ScriptedEngine):
+    """Loses each job whose script crashes, as one of several servers behind an engine would."""
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super()._serve(scope, receive, send)
+        except RuntimeError as error:
+            raise JobLost() from error
+
+
+async def test_a_job_that_the_engine_lost_goes_back_alone_with_the_loss_counted(
+    database: Database, tmp_path: Path
+) -> None:
+    here = await place(database, tmp_path / "journal", kind=Losing)
+    [unlucky], others = await here.submit(crash=True, times=1), await here.submit(2, delay=0.3)
+    async with here.running():
+        await here.all_are(Status.COMPLETED, [unlucky, *others])
+    rows = [await here.row(job) for job in (unlucky, *others)]
+    assert [(row.attempts, row.losses) for row in rows] == [(2, 1), (1, 0), (1, 0)]
+    assert here.deaths == 0 and here.runner.held == {}
+    await here.engine.stop()
 
 
 async def test_with_the_engine_dead_nothing_is_a_result(here: Place) -> None:

@@ -66,6 +66,17 @@ def run(asked: ClaimedJob, chunks: Sequence[bytes], ear: Ear | None = None) -> t
     return ear, stream.close(stream.outcome())
 
 
+@pytest.mark.parametrize("blank", [b"", b" "])
+def test_blanks_are_any_servers_own_choice(blank: bytes) -> None:
+    chunks = [
+        part.replace(b"data: ", b"data:" + blank).replace(b'":', b'":' + blank) for part in (*HELLO, usage_chunk())
+    ]
+    ear, outcome = run(job(), [*chunks, b"data:" + blank + b"[DONE]\n\n"])
+    assert [json.loads(said[6:])["choices"] for said in ear.said[:-1]] == [json.loads(c[6:])["choices"] for c in HELLO]
+    assert ear.said[-1] == DONE
+    assert (outcome.status, outcome.usage) == (Status.COMPLETED, Usage(3, 0, 2, 0))
+
+
 def test_every_event_is_said_as_the_engine_said_it() -> None:
     asked = job(body=b'{"stream_options":{"include_usage":true}}')
     ear, outcome = run(asked, [*HELLO, usage_chunk(), DONE])

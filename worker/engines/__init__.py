@@ -17,12 +17,24 @@ class EngineDead(Exception):
     """The engine died: what came back is no result, and nothing more will run here."""
 
 
+class JobLost(Exception):
+    """What ran this job was lost, but the engine has more: the job goes back with the loss counted, others run on."""
+
+
+class EngineBusy(Exception):
+    """The engine's trouble (see `Engine.verdict`), met before the job was replayed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the engine takes nothing for {seconds} s")
+        self.seconds = seconds
+
+
 class Engine(Protocol):
     """An ASGI app and the calls with which a worker keeps it. All run on the worker's loop, none blocks it for long."""
 
     @property
     def app(self) -> Application:
-        """Where jobs are replayed. There from `start` on."""
+        """Where jobs are replayed. There from `start` on. Raises JobLost where what ran a job is gone."""
         ...
 
     @property
@@ -60,7 +72,7 @@ Factory: TypeAlias = Callable[[Settings, Sequence[str]], Engine]
 
 
 def load(settings: Settings, arguments: Sequence[str]) -> Engine:
-    """The engine that `settings.engine` names, not started: `vllm`, or `package.module:factory`.
+    """The engine that `settings.engine` names, not started: `vllm`, URLs of servers, or `package.module:factory`.
 
     The factory is called with the settings and the engine's arguments (the worker's own, after `--`).
 
@@ -71,9 +83,14 @@ def load(settings: Settings, arguments: Sequence[str]) -> Engine:
         from worker.engines.vllm import VllmEngine
 
         return VllmEngine(settings, arguments)
+    if "://" in settings.engine:
+        from worker.engines.upstream.engine import UpstreamEngine
+
+        return UpstreamEngine(settings, arguments)
     module_name, colon, name = settings.engine.partition(":")
     if not colon:
-        raise EngineArgumentError(f"LONGHAUL_ENGINE is `vllm` or `package.module:factory`, not {settings.engine!r}.")
+        known = "`vllm`, the URL of a server (http://host:port/v1) or `package.module:factory`"
+        raise EngineArgumentError(f"LONGHAUL_ENGINE is {known}, not {settings.engine!r}.")
     try:
         factory = getattr(import_module(module_name), name)
     except (ImportError, AttributeError) as error:

@@ -26,6 +26,16 @@ def of_types(schema: Json, *names: str) -> Json:
     return {"allOf": [{"properties": {"type": {"enum": names}}}, schema]}
 
 
+def leave_out_hosted_tools(openapi: Json) -> None:
+    """Leave in the document only those tools of `/v1/responses` that the client runs: without a tool server, vLLM
+    accepts the others and passes over them in silence."""
+    asked = openapi["components"]["schemas"].get("ResponsesRequest", {}).get("properties", {})
+    if "items" in asked.get("tools", {}):
+        asked["tools"]["items"] = of_types(asked["tools"]["items"], "function", "namespace")
+    if "tool_choice" in asked:
+        asked["tool_choice"] = of_types(asked["tool_choice"], "function", "allowed_tools")
+
+
 def _body(document: Json, path: str) -> Json | None:
     operation = document["paths"].get(path, {}).get("post", {})
     schema: Json | None = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")

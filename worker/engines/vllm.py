@@ -248,11 +248,8 @@ async def _app(llm: "AsyncLLM", args: Namespace) -> Any:
 
 def _schemas(app: Any) -> dict[str, Json]:
     openapi = app.openapi()
-    if getattr(app.state, "tool_server", None) is None and "ResponsesRequest" in openapi["components"]["schemas"]:
-        # Tools that only a tool server could run: without one vLLM accepts them, and passes over them in silence.
-        asked = openapi["components"]["schemas"]["ResponsesRequest"]["properties"]
-        asked["tools"]["items"] = schemas.of_types(asked["tools"]["items"], "function", "namespace")
-        asked["tool_choice"] = schemas.of_types(asked["tool_choice"], "function", "allowed_tools")
+    if getattr(app.state, "tool_server", None) is None:
+        schemas.leave_out_hosted_tools(openapi)
     return schemas.of_endpoints(openapi, INFERENCE)
 
 

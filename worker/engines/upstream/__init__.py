@@ -1,0 +1,1 @@
+"""An engine that forwards to servers which somebody else runs, by OpenAI's API."""
