@@ -15,6 +15,7 @@ from control import abandon, deadlines, expire, finalise, forget, purge, reconci
 from control.deliver import Courier
 from control.egress import Egress
 from control.ingest import Ingest
+from control.measure import Measure
 from control.timetable import Chore, Timetable
 from jobs import logs, metrics, tickets
 from jobs.blobs import Blobs
@@ -51,6 +52,7 @@ class Control:
         self._publisher = Publisher(settings)
         self._timetable: Timetable | None = None
         self._courier: Courier | None = None
+        self._measure: Measure | None = None
 
     async def live(self) -> None:
         """Do the chores and send webhooks until cancelled."""
@@ -64,7 +66,8 @@ class Control:
         try:
             async with Egress(settings.webhook_reach, settings.webhook_proxy_url) as egress:
                 courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter)
-                timetable = Timetable(database, self._chores(database, catalog, announcer, writer, courier))
+                chores = self._chores(database, catalog, announcer, writer, courier)
+                timetable = Timetable(database, [*chores, *self._watching(database)])
                 self._timetable, self._courier = timetable, courier
                 async with asyncio.TaskGroup() as group:
                     group.create_task(timetable.keep())
@@ -73,6 +76,8 @@ class Control:
             self._timetable = self._courier = None
             await announcer.close()
             await writer.close()
+            if self._measure:
+                await self._measure.close()
             await asyncio.to_thread(self._publisher.stop)
             await database.close()
 
@@ -129,6 +134,13 @@ class Control:
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
             Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),
         ]
+
+    def _watching(self, database: Database) -> list[Chore]:
+        """Only where somebody may look."""
+        if not self._settings.metrics_port:
+            return []
+        self._measure = Measure(database, self._redis_url, self._settings.redis_prefix)
+        return [Chore("measure", self._settings.chore_seconds, self._measure.run, shared=True)]
 
     def _publish_by(self, catalog: Catalog) -> Callable[[int, int], None]:
         def publish(model_id: int, jobs: int) -> None:

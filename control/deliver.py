@@ -155,6 +155,7 @@ class Courier:
         metrics.DELIVERIES.labels(outcome).inc()
 
     async def _mark(self, marks: Sequence[Mark]) -> Sequence[None]:
+        metrics.MARK_COMPANY.observe(len(marks))
         await self._write(sorted(marks, key=lambda mark: mark.due.id))
         return [None] * len(marks)
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from jobs import conversations
+from jobs import conversations, metrics
 from jobs.database import Database, fetch
 from jobs.records import Flags, Tier
+from jobs.states import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ async def orphan(database: Database, worker: UUID, *, only_expired: bool = False
         locked = await fetch(connection, "orphan_lock", ids=job_ids)
         taken = await fetch(connection, "orphan", worker=worker, ids=job_ids, locked=[flow.id for flow in locked])
     failed = [row.id for row in taken if row.flags is not None]
+    metrics.FINISHED.labels(Status.FAILED.value).inc(len(failed))
     await conversations.free(database, [row.id for row in taken if (row.flags or 0) & Flags.SUCCESSOR])
     streams = [(row.id, row.lease_token) for row in orphans if row.streams]
     return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed, streams)

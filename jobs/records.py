@@ -20,6 +20,11 @@ class Tier(IntEnum):
     BATCH = 3
     SUSPECT = 4
 
+    @property
+    def label(self) -> str:
+        """As requests, settings and metrics spell it."""
+        return self.name.lower()
+
 
 class Flags(IntFlag):
     """What hangs on a job's end, so that the finishing flush looks only where something does."""
@@ -131,6 +136,8 @@ class ClaimedJob:
     """Whether a client holds a connection for its response."""
     previous: UUID | None = None
     """The response that this one continues."""
+    queued_seconds: float = 0.0
+    """From its submit to this claim, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,12 @@ class Deployment:
 
     def _worker_environment(self) -> Mapping[str, str]:
         self._worker_id = uuid4()
-        return {**self._environment(), "LONGHAUL_WORKER_ID": str(self._worker_id)}
+        port = self._settings.metrics_port
+        return {
+            **self._environment(),
+            "LONGHAUL_WORKER_ID": str(self._worker_id),
+            "LONGHAUL_METRICS_PORT": str(port and port + 1),  # control has the port itself
+        }
 
     def _all_ready(self) -> bool:
         return self._status("/readyz") == 200 and self._worker_is_registered()

@@ -112,6 +112,7 @@ class Life:
                 lease_is_good=lease.is_good,
                 engine_died=self._died,
             )
+            metrics.WORKER_INFO.labels(str(self._identity.worker), model.name).set(1)
             metrics.SLOTS.set_function(lambda: self._engine.slots)
             metrics.RUNNING.set_function(lambda: runner.running)
             heartbeat = self._heartbeat(runner, lease, registration)

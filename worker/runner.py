@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import claim as claims
-from jobs import lease, order
+from jobs import lease, metrics, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
 from jobs.records import ClaimedJob, Outcome, Tier
@@ -269,6 +269,7 @@ class Runner:
 
     async def _run(self, job: ClaimedJob) -> None:
         """One job, from the engine to its row. It can be aborted until it leaves the engine."""
+        began = time.monotonic()
         whole = await history.joined(self._database, job)
         outcome = (
             whole if isinstance(whole, Outcome) else await attempt(self._engine, self._dialect, self._writer, whole)
@@ -279,7 +280,9 @@ class Runner:
             self._settlement.note(job, None)
             self._returns[job.id] = job.lease_token
             self._slots.ring()
-        elif await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0):
+            return
+        metrics.RUN_SECONDS.labels(job.tier.label).observe(time.monotonic() - began)
+        if await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0):
             self._settlement.note(job if isinstance(whole, Outcome) else whole, outcome)
 
     def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
