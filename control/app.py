@@ -17,7 +17,7 @@ from control.egress import Egress
 from control.ingest import Ingest
 from control.measure import Measure
 from control.timetable import Chore, Timetable
-from jobs import logs, metrics, tickets
+from jobs import logs, metrics, tickets, traces
 from jobs.blobs import Blobs
 from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, make_app
 from jobs.catalog import Catalog
@@ -63,9 +63,10 @@ class Control:
         # A chore has a connection for its lock and one to work on.
         database = Database(self._database_url, pool_size=max(settings.pool_size, 2 * _MOST_CHORES))
         catalog = Catalog(database)
+        tracing = traces.of(settings.otlp_endpoint, "control")
         try:
             async with Egress(settings.webhook_reach, settings.webhook_proxy_url) as egress:
-                courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter)
+                courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter, tracing)
                 chores = self._chores(database, catalog, announcer, writer, courier)
                 timetable = Timetable(database, [*chores, *self._watching(database)])
                 self._timetable, self._courier = timetable, courier
@@ -79,6 +80,8 @@ class Control:
             if self._measure:
                 await self._measure.close()
             await asyncio.to_thread(self._publisher.stop)
+            if tracing:
+                await asyncio.to_thread(tracing.close)
             await database.close()
 
     def wake(self) -> None:

@@ -91,6 +91,7 @@ def _jobs(taken: Rows, lane: Tier) -> list[ClaimedJob]:
             service_tier=row.service_tier,
             waited=row.waited,
             previous=row.previous_id,
+            traceparent=row.traceparent,
             queued_seconds=row.queued_seconds,
         )
         for row in taken

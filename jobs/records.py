@@ -102,6 +102,8 @@ class NewJob:
     flags: Flags = Flags.NONE
     previous: UUID | None = None
     """The response that this one continues."""
+    traceparent: str | None = None
+    """Where the trace of its request goes on; None: it is not traced."""
     conversation: str | None = None
     """It is the next turn of the tenant's conversation of this name."""
 
@@ -136,6 +138,8 @@ class ClaimedJob:
     """Whether a client holds a connection for its response."""
     previous: UUID | None = None
     """The response that this one continues."""
+    traceparent: str | None = None
+    """Where the trace of its request goes on."""
     queued_seconds: float = 0.0
     """From its submit to this claim, by the database's clock."""
 

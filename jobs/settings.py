@@ -183,7 +183,16 @@ class Settings(BaseSettings):
 
     # Watching.
     metrics_port: int = Field(
-        0, alias="LONGHAUL_METRICS_PORT", ge=0, le=65535, description="Port of /metrics on worker and control; 0: none."
+        0,
+        alias="LONGHAUL_METRICS_PORT",
+        ge=0,
+        le=65535,
+        description="Port of /metrics on worker and control; 0: none. Under `longhaul up` the worker has the next one.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OpenTelemetry collector (OTLP over HTTP) that gets the traces; unset: none are made.",
     )
     log_format: Literal["json", "text"] = Field(
         "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."

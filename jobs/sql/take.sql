@@ -37,7 +37,7 @@ news AS (
 -- include: tell
 SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
        extract(epoch FROM now() - t.created_at)::float8 AS queued_seconds,
-       r.endpoint, r.body, r.previous_id, d.service_tier, f.waited
+       r.endpoint, r.body, r.previous_id, d.service_tier, d.traceparent, f.waited
 FROM taken t
 JOIN flows f ON f.id = t.flow_id
 JOIN requests r ON r.job_id = t.id
