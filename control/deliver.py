@@ -19,7 +19,7 @@ from jobs.database import Database, is_connection_lost
 from jobs.group_commit import GroupCommit
 from jobs.outbox import Due, Mark, Receiver
 from jobs.secrets import Vault
-from jobs.traces import Span, Traces
+from jobs.traces import Facts, Span, Traces
 
 _LOOK_SECONDS: Final = 1.0
 _COMPANY: Final = 500
@@ -164,7 +164,11 @@ class Courier:
         """One attempt, in the trace of the request that the event is about."""
         if self._traces is None or due.traceparent is None:
             return None
-        facts = {"longhaul.event": due.type, "longhaul.delivery": due.webhook_id, "longhaul.attempt": due.attempts + 1}
+        facts: Facts = {
+            "longhaul.event": due.type,
+            "longhaul.delivery": due.webhook_id,
+            "longhaul.attempt": due.attempts + 1,
+        }
         return self._traces.begin("webhook", due.traceparent, kind="client", facts=facts)
 
     async def _note(self, mark: Mark) -> None:

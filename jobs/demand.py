@@ -21,6 +21,9 @@ WINDOWS: Final[Mapping[Tier, float]] = {
 _SOONEST_SECONDS: Final = 60.0
 """A window that is over, or nearly, cannot be made by any number of workers: one needs so long to come up."""
 
+_HAIR: Final = 0.05
+"""So much of a worker is none: rates are made of estimates."""
+
 
 def rate(due: Iterable[Due]) -> float:
     """Tokens a second with which everything is done in its time, the nearest first."""
@@ -40,5 +43,4 @@ def workers_wanted(tokens_per_second: float, worker_speed: float, serving: int, 
         return 0
     if worker_speed <= 0:
         return max(1, serving)
-    # A rate of 3.0000001 workers is one of three: it is made of estimates.
-    return max(1, math.ceil(round(tokens_per_second / worker_speed, 3)))
+    return max(1, math.ceil(tokens_per_second / worker_speed - _HAIR))

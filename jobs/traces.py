@@ -50,9 +50,7 @@ class Traces:
     Its own variables say the rest: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`.
     """
 
-    def __init__(self, part: str, exporter: "SpanExporter | None" = None) -> None:
-        """Raises ImportError where the extra `traces` is not installed."""
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    def __init__(self, part: str, exporter: "SpanExporter") -> None:
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -63,7 +61,7 @@ class Traces:
         self._provider = TracerProvider(
             resource=Resource.create().merge(named).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
         )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("longhaul")
         self._kinds = {kind.name.lower(): kind for kind in SpanKind}
         self._propagator = TraceContextTextMapPropagator()
@@ -96,11 +94,13 @@ class Traces:
 
 
 def of(endpoint: str | None, part: str) -> Traces | None:
-    """The traces of this part, if there is an `endpoint` to send them to."""
+    """The traces of this part, if there is an `endpoint` to send them to, and the extra `traces` to make them."""
     if not endpoint:
         return None
     try:
-        return Traces(part)
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        return Traces(part, OTLPSpanExporter(f"{endpoint.rstrip('/')}/v1/traces"))
     except ImportError as error:
         _log.warning("no traces are made: install longhaul[traces]", missing=error.name)
         return None

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from jobs.settings import Settings
+from jobs.webhook_url import LOOPBACK
 
 
 class NotFoundHere(Exception):
@@ -69,6 +70,15 @@ def redis_url(settings: Settings) -> str:
         NotFoundHere: there is neither.
     """
     return _store(settings, "Redis", "REDIS_URL", settings.redis_url)
+
+
+def webhook_allow(settings: Settings) -> str:
+    """Trusted receivers: WEBHOOK_ALLOW, else those on this machine, if `longhaul up` serves this machine alone.
+
+    A tenant who is elsewhere has no receivers here, and must not reach what listens here for nobody else.
+    """
+    own = settings.is_local and (settings.home / "server.env").is_file()
+    return settings.webhook_allow or (LOOPBACK if own else "")
 
 
 def _store(settings: Settings, name: str, variable: str, given: str | None) -> str:

@@ -8,7 +8,7 @@ from uuid import UUID
 from jobs import ids
 from jobs.records import ClaimedJob, Outcome
 from jobs.states import Status
-from jobs.traces import Span, Traces
+from jobs.traces import Facts, Span, Traces
 
 _SECOND: Final = 1_000_000_000
 
@@ -57,7 +57,7 @@ def traced(traces: Traces, job: ClaimedJob, worker: UUID, asked_at: int) -> RunT
     parent, now = job.traceparent, time.time_ns()
     if parent is None:
         return None
-    facts = {
+    facts: Facts = {
         "longhaul.job_id": ids.job_id(job.id),
         "longhaul.endpoint": job.endpoint,
         "longhaul.tier": job.tier.label,

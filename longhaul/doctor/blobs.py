@@ -19,15 +19,15 @@ _ROOM_BYTES: Final = 2**30
 _DO: Final = "Set BLOB_URL, and the keys that the cloud's own tools read, as the API and control have them."
 
 
-async def examine(url: str) -> list[Finding]:
-    """Everything about it."""
+async def examine(url: str, patience_seconds: float = _PATIENCE_SECONDS) -> list[Finding]:
+    """Everything about it; a bucket has so long to answer."""
     folder = _folder(url)
     if folder is not None and not folder.is_dir():
         message = f"The folder {folder} is not there yet."
         return [warning("blobs", message, "It is made with the first file; if files were stored, BLOB_URL is wrong.")]
     key = f"doctor/{uuid4()}"
     try:
-        blobs = Blobs(url, _PATIENCE_SECONDS)
+        blobs = Blobs(url, patience_seconds)
         await blobs.put(key, _chunks())
         read = b"".join([chunk async for chunk in blobs.read(key)])
         await blobs.delete([key])

@@ -21,6 +21,7 @@ async def examine(settings: Settings) -> list[Finding]:
 
 
 async def _database(settings: Settings) -> list[Finding]:
+    settings = settings.model_copy(update={"webhook_allow": deployment.webhook_allow(settings)})
     try:
         store = Database(deployment.database_url(settings), pool_size=2)
     except NotFoundHere as error:

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any, Final
@@ -21,12 +21,13 @@ _GRAVE_SECONDS: Final = 60.0
 """Receivers of webhooks refuse signatures that are five minutes old, by a clock of their own that may be wrong too."""
 
 
-async def examine(database: Database) -> list[Finding]:
-    """Everything about it. Raises SQLAlchemyError if it does not answer."""
-    await database.run("clock")  # connecting is no part of the clock's round trip
-    before = time.time()
+async def examine(database: Database, clock: Callable[[], float] = time.time) -> list[Finding]:
+    """Everything about it; `clock` tells this machine's seconds since 1970. Raises SQLAlchemyError if it does not
+    answer."""
+    await database.run("clock")  # connecting is no part of the round trip
+    before = clock()
     [row] = await database.run("doctor_database")
-    here = (before + time.time()) / 2
+    here = (before + clock()) / 2
     found = [*_release(row), *_promises(row), _clock(row.at, here)]
     if not row.migrated:
         return [*found, trouble("schema", "The database is empty: nobody has migrated it.", _MIGRATE)]

@@ -69,7 +69,8 @@ async def _receivers(endpoints: Sequence[Any], settings: Settings) -> list[Findi
     failed = {host: reason for host, reason in reasons if reason is not None}
     if not endpoints:
         return [ok("webhook egress", "There is no endpoint to try.")]
-    if len(failed) == len({host for host, _ in reasons}):
+    hosts = {host for host, _ in reasons}
+    if len(failed) == len(hosts) > 1:  # one alone may be down itself
         message = f"None of {len(failed)} receivers can be connected to; {next(iter(failed.values()))}."
         do = "See whether this host reaches the internet by names and port 443, or set WEBHOOK_PROXY_URL."
         return [trouble("webhook egress", message, do)]

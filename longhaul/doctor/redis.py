@@ -1,12 +1,15 @@
 """Looks at Redis: whether it answers, what it does when it is full, what a restart would cost."""
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from longhaul.doctor.finding import Finding, ok, trouble, warning
+
+Configured: TypeAlias = Mapping[str | None, str | None]
+"""Settings by name."""
 
 _UNACKED: Final = 1000
 _NEARLY: Final = 0.8
@@ -18,7 +21,7 @@ async def examine(url: str, prefix: str) -> list[Finding]:
         info: dict[str, Any] = await redis.info()
         unacked: int = await redis.hlen(f"{{{prefix}}}:unacked")
         try:
-            configured: dict[str, str] | None = await redis.config_get("maxmemory-policy", "save")
+            configured: Configured | None = await redis.config_get("maxmemory-policy", "save")
         except ResponseError:  # hosted ones let nobody look
             configured = None
     found = [*_role(info), *_policy(info, configured), *_memory(info), *_persistence(info, configured)]
@@ -43,7 +46,7 @@ def _role(info: dict[str, Any]) -> Iterator[Finding]:
         yield ok("redis", f"Redis {info.get('redis_version', 'of an unknown release')} answers.")
 
 
-def _policy(info: dict[str, Any], configured: dict[str, str] | None) -> Iterator[Finding]:
+def _policy(info: dict[str, Any], configured: Configured | None) -> Iterator[Finding]:
     policy = info.get("maxmemory_policy") or (configured or {}).get("maxmemory-policy")
     if policy is None:
         message = "It does not say what it does when it is full."
@@ -62,7 +65,7 @@ def _memory(info: dict[str, Any]) -> Iterator[Finding]:
         yield warning("redis memory", message, "Raise `maxmemory`. When it is full, tickets and streams stop.")
 
 
-def _persistence(info: dict[str, Any], configured: dict[str, str] | None) -> Iterator[Finding]:
+def _persistence(info: dict[str, Any], configured: Configured | None) -> Iterator[Finding]:
     broken = [name for name in ("rdb_last_bgsave_status", "aof_last_write_status") if info.get(name, "ok") != "ok"]
     if broken:
         message = f"It cannot write to its disk ({', '.join(broken)}), and may refuse writes for that."

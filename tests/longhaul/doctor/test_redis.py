@@ -16,7 +16,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     """To set what the doctor is to see; it is set back."""
     names = ("maxmemory-policy", "maxmemory", "appendonly", "save")
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        before = {name: client.config_get(name)[name] for name in names}
+        before = {name: client.config_get(name)[name] or "" for name in names}
         yield client
         for name, value in before.items():
             client.config_set(name, value)
