@@ -25,6 +25,7 @@ FIGURES: Final = (
     "large",
     "mixed",
     "webhooks",
+    "watching",
     "gpu",
 )
 LONG: Final = ("depth", "million")

@@ -4,6 +4,7 @@ One trace goes from the HTTP request through queue, claim and engine to the resu
 what joins them is the `traceparent` (W3C Trace Context) that is kept on the job.
 """
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -17,6 +18,7 @@ Kind: TypeAlias = Literal["server", "client", "producer", "consumer", "internal"
 Facts: TypeAlias = Mapping[str, str | int | float | bool]
 
 _HEADER: Final = "traceparent"
+_SAMPLER: Final = "OTEL_TRACES_SAMPLER"
 _log = structlog.get_logger()
 
 
@@ -47,19 +49,25 @@ class Span:
 class Traces:
     """The spans of one process, sent to a collector from a thread of their own; those that it refuses are lost.
 
-    Its own variables say the rest: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`.
+    Its variables say the rest: `OTEL_TRACES_SAMPLER`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SERVICE_NAME`. Without the
+    first, traces that the caller began are recorded if it records them, and others at a pace.
     """
 
     def __init__(self, part: str, exporter: "SpanExporter") -> None:
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ParentBased
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        from jobs.trace_pace import Pace
+
         named = Resource({"service.name": f"longhaul-{part}", "service.namespace": "longhaul"})
         self._provider = TracerProvider(
-            resource=Resource.create().merge(named).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+            sampler=None if _SAMPLER in os.environ else ParentBased(Pace()),
+            resource=Resource.create().merge(named).merge(OTELResourceDetector().detect()),
+            shutdown_on_exit=False,
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("longhaul")

@@ -29,6 +29,8 @@ _FIELDS: Final = frozenset(
     {"endpoint", "body", "webhook", "service_tier", "metadata", "expires_after", "timeout", "idempotency_key"}
 )
 _METADATA: Final = re.compile(r"metadata\[(.+)\]", re.DOTALL)
+_TRACED: Final = 10
+"""So many jobs of an array, the first, are traced with their request: a trace of a thousand runs is read by nobody."""
 _TURN: Final = 64
 """Items that are admitted before the loop may do something else."""
 
@@ -151,7 +153,8 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
         if index % _TURN == 0:
             await asyncio.sleep(0)
         try:
-            jobs.append(await _admit(here, tenant, item, identities[index], None, exchange.trace_of(request)))
+            traceparent = exchange.trace_of(request) if index < _TRACED else None
+            jobs.append(await _admit(here, tenant, item, identities[index], None, traceparent))
         except (BadRequest, NotFound) as error:
             error.param = str(index) if error.param is None else f"{index}.{error.param}"
             faults.append((index, error))

@@ -52,6 +52,24 @@ def test_a_trace_that_its_caller_does_not_record_is_not_recorded_here(exporter: 
     assert exporter.get_finished_spans() == ()
 
 
+def begun(made: Traces, parent: str | None) -> int:
+    """How many of a thousand steps at once are recorded."""
+    return sum(made.begin("any", parent) is not None for _ in range(1000))
+
+
+def test_a_flood_is_recorded_at_a_pace_unless_its_caller_asks_for_it(exporter: InMemorySpanExporter) -> None:
+    made = Traces("api", exporter)
+    assert 0 < begun(made, None) < 500
+    assert begun(made, CALLER) == 1000
+
+
+def test_the_environment_may_name_the_sampler(exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    assert begun(Traces("api", exporter), None) == 1000
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    assert begun(Traces("api", exporter), None) == 0
+
+
 def test_a_step_that_failed_says_why(exporter: InMemorySpanExporter) -> None:
     made = Traces("api", exporter)
     span = made.begin("any", None)
