@@ -87,7 +87,8 @@ class Traces:
 
         None if this trace is not to be recorded, as its parent or the sampler says.
         """
-        context = self._propagator.extract({_HEADER: parent}) if parent is not None else None
+        # Never the context that happens to be current: a library's own spans may be open in it.
+        context = self._propagator.extract({} if parent is None else {_HEADER: parent})
         span = self._tracer.start_span(name, context, self._kinds[kind], facts, start_time=at)
         return Span(span) if span.is_recording() else None
 
