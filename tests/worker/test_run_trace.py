@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -12,9 +13,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from jobs import ids
+from jobs.cancel import cancel
+from jobs.database import Database
 from jobs.records import ClaimedJob, Flags, Outcome, Tier, Usage
 from jobs.states import Status
 from jobs.traces import Traces
+from tests.worker.place import place, until
 from worker.run_trace import RunTrace, traced
 
 CALLER: Final = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -52,9 +56,13 @@ class Collector:
         assert trace is not None
         return trace
 
-    def spans(self) -> dict[str, ReadableSpan]:
+    def sent(self) -> Sequence[ReadableSpan]:
         self.traces.close()
-        sent: Sequence[ReadableSpan] = self._exporter.get_finished_spans()
+        return self._exporter.get_finished_spans()
+
+    def spans(self) -> dict[str, ReadableSpan]:
+        """Those of one run, by name."""
+        sent = self.sent()
         assert len({span.name for span in sent}) == len(sent)
         return {span.name: span for span in sent}
 
@@ -159,6 +167,27 @@ async def test_a_failed_job_names_its_reason(collector: Collector) -> None:
     spans = collector.spans()
     assert spans["result"].status.is_ok
     assert spans["run"].status.description == "request_timeout"
+
+
+async def test_a_runner_traces_what_it_runs_and_what_is_taken_from_it(
+    database: Database, tmp_path: Path, collector: Collector
+) -> None:
+    here = await place(database, tmp_path / "journal", traces=collector.traces)
+    [done] = await here.submit(traceparent=CALLER)
+    [plain] = await here.submit()
+    async with here.running() as runner:
+        await here.all_are(Status.COMPLETED, [done, plain])
+        [hanging] = await here.submit(traceparent=CALLER, hang=True)
+        await until(lambda: here.began([hanging]))
+        await cancel(database, [hanging])
+        runner.abort([hanging])
+        await until(lambda: not runner.running)
+    await here.engine.stop()
+    sent = collector.sent()
+    jobs = [(span.attributes or {})["longhaul.job_id"] for span in sent if span.name == "run"]
+    assert jobs == [ids.job_id(done), ids.job_id(hanging)]
+    assert [span.name for span in sent].count("result") == 1
+    assert [span.status.description for span in sent if span.name == "engine"] == [None, "aborted"]
 
 
 def test_a_job_that_is_not_traced_makes_no_spans(collector: Collector) -> None:
