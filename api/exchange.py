@@ -10,9 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import envelope
 from jobs import ids, metrics
+from jobs.endpoints import INFERENCE
+from jobs.traces import Span, Traces
 
 _ID: Final = "longhaul.id"
 _JOB: Final = "longhaul.job"
+_SPAN: Final = "longhaul.span"
 _VERSION: Final = (b"openai-version", b"2020-10-01")
 _ACCEPTED: Final = 202
 _PROBES: Final = frozenset({"/livez", "/readyz", "/health", "/metrics"})
@@ -27,6 +30,12 @@ def id_of(request: Request) -> UUID:
     return identity
 
 
+def trace_of(request: Request) -> str | None:
+    """The `traceparent` under which goes on what this exchange begins; None if it is not traced."""
+    span: Span | None = request.scope.get(_SPAN)
+    return None if span is None else span.traceparent
+
+
 def concerns(request: Request, job: UUID) -> None:
     """Have the log line of this exchange name the job."""
     request.scope[_JOB] = job
@@ -35,14 +44,17 @@ def concerns(request: Request, job: UUID) -> None:
 class Exchange:
     """Middleware around everything, plain ASGI: Starlette's own would cost a task and two queues a request."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, traces: Traces | None = None) -> None:
         self._app = app
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         began = time.perf_counter()
         identity = scope[_ID] = ids.new()
+        if self._traces and scope["path"] not in _PROBES:
+            scope[_SPAN] = _span(self._traces, scope)
         status = 0
 
         async def send_dressed(message: Message) -> None:
@@ -70,7 +82,27 @@ class Exchange:
             _note(scope, identity, status, began)
 
 
+def _span(traces: Traces, scope: Scope) -> Span | None:
+    """Below the caller's, if the request names one."""
+    parent = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"traceparent"), None)
+    facts = {"http.request.method": scope["method"], "url.path": scope["path"]}
+    return traces.begin(scope["method"], parent, kind="server", facts=facts)
+
+
+def _end_span(span: Span, scope: Scope, identity: UUID, status: int) -> None:
+    route = scope["path"] if scope["path"] in INFERENCE else getattr(scope.get("route"), "path", None)
+    facts: dict[str, str | int] = {"http.response.status_code": status, "longhaul.request_id": f"req_{identity.hex}"}
+    if route is not None:
+        facts["http.route"] = route
+        span.name(f"{scope['method']} {route}")
+    if (job := scope.get(_JOB)) is not None:
+        facts["longhaul.job_id"] = ids.job_id(job)
+    span.end(facts, error=f"status {status}" if status >= 500 else None)
+
+
 def _note(scope: Scope, identity: UUID, status: int, began: float) -> None:
+    if span := scope.get(_SPAN):
+        _end_span(span, scope, identity, status)
     metrics.HTTP_REQUESTS.labels(scope["method"], str(status)).inc()
     # A line costs a quarter of a submit, and an accepted job is written down anyway, under the same id.
     note = _log.debug if status == _ACCEPTED or scope["path"] in _PROBES else _log.info

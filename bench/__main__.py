@@ -26,6 +26,7 @@ FIGURES: Final = (
     "large",
     "mixed",
     "webhooks",
+    "watching",
     "gpu",
 )
 LONG: Final = ("depth", "million")

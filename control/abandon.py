@@ -3,9 +3,8 @@
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-from jobs import cancel, metrics, repeats
+from jobs import cancel, repeats
 from jobs.database import Database
-from jobs.states import Status
 
 
 async def run(
@@ -24,6 +23,5 @@ async def run(
         announce(cancelled)
         abort(cancelled)
         await database.run("abandoned_keys_free", ids=cancelled)
-        metrics.FINISHED.labels(Status.CANCELLED.value).inc(len(cancelled))
         count += len(cancelled)
     return count

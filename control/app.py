@@ -15,8 +15,9 @@ from control import abandon, deadlines, expire, finalise, forget, purge, reconci
 from control.deliver import Courier
 from control.egress import Egress
 from control.ingest import Ingest
+from control.measure import Measure
 from control.timetable import Chore, Timetable
-from jobs import logs, metrics, probes, tickets
+from jobs import logs, metrics, probes, tickets, traces
 from jobs.blobs import Blobs
 from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, make_app
 from jobs.catalog import Catalog
@@ -51,6 +52,7 @@ class Control:
         self._publisher = Publisher(settings)
         self._timetable: Timetable | None = None
         self._courier: Courier | None = None
+        self._measure: Measure | None = None
 
     async def live(self) -> None:
         """Do the chores and send webhooks until cancelled."""
@@ -61,10 +63,12 @@ class Control:
         # A chore has a connection for its lock and one to work on.
         database = Database(self._database_url, pool_size=max(settings.pool_size, 2 * _MOST_CHORES))
         catalog = Catalog(database)
+        tracing = traces.of(settings.otlp_endpoint, "control")
         try:
             async with Egress(settings.webhook_reach, settings.webhook_proxy_url) as egress:
-                courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter)
-                timetable = Timetable(database, self._chores(database, catalog, announcer, writer, courier))
+                courier = Courier(database, Vault(settings.secret_key), egress, settings.webhook_jitter, tracing)
+                chores = self._chores(database, catalog, announcer, writer, courier)
+                timetable = Timetable(database, [*chores, *self._watching(database)])
                 self._timetable, self._courier = timetable, courier
                 async with asyncio.TaskGroup() as group:
                     group.create_task(timetable.keep())
@@ -73,7 +77,11 @@ class Control:
             self._timetable = self._courier = None
             await announcer.close()
             await writer.close()
+            if self._measure:
+                await self._measure.close()
             await asyncio.to_thread(self._publisher.stop)
+            if tracing:
+                await asyncio.to_thread(tracing.close)
             await database.close()
 
     def ready(self) -> bool:
@@ -133,6 +141,13 @@ class Control:
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
             Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),
         ]
+
+    def _watching(self, database: Database) -> list[Chore]:
+        """Only where somebody may look."""
+        if not self._settings.metrics_port:
+            return []
+        self._measure = Measure(database, self._redis_url, self._settings.redis_prefix)
+        return [Chore("measure", self._settings.chore_seconds, self._measure.run, shared=True)]
 
     def _publish_by(self, catalog: Catalog) -> Callable[[int, int], None]:
         def publish(model_id: int, jobs: int) -> None:

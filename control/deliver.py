@@ -19,6 +19,7 @@ from jobs.database import Database, is_connection_lost
 from jobs.group_commit import GroupCommit
 from jobs.outbox import Due, Mark, Receiver
 from jobs.secrets import Vault
+from jobs.traces import Facts, Span, Traces
 
 _LOOK_SECONDS: Final = 1.0
 _COMPANY: Final = 500
@@ -31,11 +32,14 @@ _log = structlog.get_logger()
 class Courier:
     """One process's share of the deliveries. Each receiver has a lane, so that none waits for another's slowness."""
 
-    def __init__(self, database: Database, vault: Vault, egress: Egress, jitter: float) -> None:
+    def __init__(
+        self, database: Database, vault: Vault, egress: Egress, jitter: float, traces: Traces | None = None
+    ) -> None:
         self._database = database
         self._vault = vault
         self._egress = egress
         self._jitter = jitter
+        self._traces = traces
         self._lanes: defaultdict[int, Lane] = defaultdict(Lane)
         self._news = asyncio.Event()
         self._stopping = False
@@ -141,13 +145,31 @@ class Courier:
                 return None, True, 0.0
             due = included
         began = datetime.now(UTC)
+        span = self._span(due)
+        headers = _headers(due, receiver, began) | ({} if span is None else {"traceparent": span.traceparent})
         try:
-            answer = await self._egress.post(receiver.url, _headers(due, receiver, began), due.body, due.tenant_id)
+            answer = await self._egress.post(receiver.url, headers, due.body, due.tenant_id)
         except Undelivered as silence:
+            if span:
+                span.end(error=silence.reason)
             return verdict.of_silence(due, began, silence, self._jitter), False, 0.0
+        if span:
+            failed = not 200 <= answer.status < 300
+            span.end({"http.response.status_code": answer.status}, error=f"status {answer.status}" if failed else None)
         trouble = verdict.is_trouble(answer)
         pause = (answer.retry_after or 0.0) if trouble else 0.0
         return verdict.of_answer(due, began, answer, self._jitter), not trouble, pause
+
+    def _span(self, due: Due) -> Span | None:
+        """One attempt, in the trace of the request that the event is about."""
+        if self._traces is None or due.traceparent is None:
+            return None
+        facts: Facts = {
+            "longhaul.event": due.type,
+            "longhaul.delivery": due.webhook_id,
+            "longhaul.attempt": due.attempts + 1,
+        }
+        return self._traces.begin("webhook", due.traceparent, kind="client", facts=facts)
 
     async def _note(self, mark: Mark) -> None:
         await self._marks.add(mark)
@@ -155,6 +177,7 @@ class Courier:
         metrics.DELIVERIES.labels(outcome).inc()
 
     async def _mark(self, marks: Sequence[Mark]) -> Sequence[None]:
+        metrics.MARK_COMPANY.observe(len(marks))
         await self._write(sorted(marks, key=lambda mark: mark.due.id))
         return [None] * len(marks)
 

@@ -4,25 +4,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from uuid import UUID
 
-from jobs import cancel, metrics
+from jobs import cancel
 from jobs.database import Database
-from jobs.states import Status
 
 
 async def run(database: Database, announce: Callable[[Sequence[UUID]], None]) -> int:
     """End them all; how many there were."""
-    ended = await _all(partial(cancel.expire, database), Status.EXPIRED, announce)
+    ended = await _all(partial(cancel.expire, database), announce)
     for model in await database.run("models_retired"):
-        ended += await _all(partial(cancel.retire, database, model.id), Status.FAILED, announce)
+        ended += await _all(partial(cancel.retire, database, model.id), announce)
     return ended
 
 
-async def _all(
-    end_some: Callable[[], Awaitable[list[UUID]]], status: Status, announce: Callable[[Sequence[UUID]], None]
-) -> int:
+async def _all(end_some: Callable[[], Awaitable[list[UUID]]], announce: Callable[[Sequence[UUID]], None]) -> int:
     count = 0
     while ended := await end_some():
         announce(ended)
-        metrics.FINISHED.labels(status.value).inc(len(ended))
         count += len(ended)
     return count

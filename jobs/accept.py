@@ -230,5 +230,6 @@ def _columns(jobs: Sequence[NewJob], flows: Flows) -> dict[str, Sequence[object]
         "retries": [job.retry_of for job in jobs],
         "repeat_hashes": [job.repeat_hash for job in jobs],
         "previous": [job.previous for job in jobs],
+        "traceparents": [job.traceparent for job in jobs],
         **own_webhooks((job.id, job.webhook) for job in jobs),
     }

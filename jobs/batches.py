@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from jobs import ids
+from jobs import ids, metrics
 from jobs.database import Database, Driver, fetch
 from jobs.errors import Conflict, NotFound, Unprocessable
 from jobs.records import Batch, Line, NewBatch, Usage
@@ -154,7 +154,9 @@ async def _stop(database: Database, batch_id: UUID, status: Status, mark: str, *
         await fetch(connection, mark, id=batch_id, **more)
     # Lines whose reading was committed before the mark but after the look; none can come now.
     async with database.transaction() as connection:
-        return ended + await _end_waiting(connection, batch_id, status)
+        ended += await _end_waiting(connection, batch_id, status)
+    metrics.FINISHED.labels(status.value).inc(len(ended))
+    return ended
 
 
 async def _end_waiting(connection: Driver, batch_id: UUID, status: Status) -> list[UUID]:

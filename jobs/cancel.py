@@ -4,13 +4,21 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
-from jobs import conversations
+from jobs import conversations, metrics
 from jobs.database import Database, fetch
 from jobs.records import Flags
+from jobs.states import Status
 
 Publish: TypeAlias = Callable[[str, int], None]
 """Says that so many more jobs of a queue may run: turns that waited for those that were ended."""
 
+_ENDS: Final = {
+    "cancel": Status.CANCELLED,
+    "lose": Status.FAILED,
+    "expire": Status.EXPIRED,
+    "retire": Status.FAILED,
+}
+"""What jobs become by each statement."""
 _NOT_NOW: Final[Publish] = lambda queue, jobs: None  # noqa: E731  # idle workers look once a second
 
 
@@ -55,6 +63,7 @@ async def _end(database: Database, name: str, ids: Sequence[UUID], publish: Publ
         remaining = [job for job in remaining if job not in set(ended)]
         if not remaining or not await database.run("unfinished", ids=remaining):
             break
+    metrics.FINISHED.labels(_ENDS[name].value).inc(len(ended))
     for queue, jobs in (await conversations.free(database, followed)).items():
         publish(queue, jobs)
     return ended

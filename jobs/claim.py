@@ -70,6 +70,10 @@ def _lanes(rows: Rows) -> dict[Tier, Waiting]:
 def _jobs(taken: Rows, lane: Tier) -> list[ClaimedJob]:
     if taken:
         metrics.CLAIM_COMPANY.observe(len(taken))
+        waits = metrics.WAIT_SECONDS.labels(lane.label)
+        for row in taken:
+            if row.lease_token == 1:  # else it has been waited for before
+                waits.observe(row.queued_seconds)
     return [
         ClaimedJob(
             id=row.id,
@@ -87,6 +91,8 @@ def _jobs(taken: Rows, lane: Tier) -> list[ClaimedJob]:
             service_tier=row.service_tier,
             waited=row.waited,
             previous=row.previous_id,
+            traceparent=row.traceparent,
+            queued_seconds=row.queued_seconds,
         )
         for row in taken
     ]

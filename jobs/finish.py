@@ -1,8 +1,8 @@
 """An `Outcome` becomes a terminal row with its result, fenced and in company; flows pay what their jobs did cost."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 from jobs import conversations, metrics, payload
 from jobs.database import Database
 from jobs.group_commit import GroupCommit
-from jobs.records import ClaimedJob, Flags, Outcome, Result
+from jobs.records import ClaimedJob, Flags, Outcome, Result, Tier
 from jobs.states import Status
 
 Ending: TypeAlias = tuple[ClaimedJob, Outcome]
@@ -70,9 +70,7 @@ class Finisher:
         self._announce(
             [_result(job.id, recorded[job.id]) if job.waited and job.id in recorded else job.id for job, _ in endings]
         )
-        for outcome in recorded.values():
-            metrics.FINISHED.labels(outcome.status.value).inc()
-        metrics.STALE_RESULTS.inc(len(endings) - len(recorded))
+        _count(endings, recorded)
         return [job.id in recorded for job, _ in endings]
 
     async def _record(self, endings: Sequence[Ending]) -> dict[UUID, Outcome]:
@@ -123,6 +121,22 @@ def _columns(endings: Sequence[Ending]) -> dict[str, list[object]]:
         "incomplete": [_is_incomplete(job, outcome) for job, outcome in endings],
         **_logs(endings),
     }
+
+
+def _count(endings: Sequence[Ending], recorded: Mapping[UUID, Outcome]) -> None:
+    metrics.STALE_RESULTS.inc(len(endings) - len(recorded))
+    for status, count in Counter(outcome.status for outcome in recorded.values()).items():
+        metrics.FINISHED.labels(status.value).inc(count)
+    tokens: Counter[tuple[Tier, str]] = Counter()
+    for job_id, tier in {job.id: job.tier for job, _ in endings}.items():
+        if job_id in recorded:
+            usage = recorded[job_id].usage
+            tokens[tier, "input"] += usage.input
+            tokens[tier, "cached"] += usage.cached
+            tokens[tier, "output"] += usage.output
+            tokens[tier, "reasoning"] += usage.reasoning
+    for (tier, kind), count in tokens.items():
+        metrics.TOKENS.labels(tier.label, kind).inc(count)
 
 
 def _result(job: UUID, outcome: Outcome) -> Result:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from jobs import conversations
+from jobs import conversations, metrics
 from jobs.database import Database, Driver, Rows, fetch
 from jobs.records import Flags, Tier
+from jobs.states import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ async def _orphaned(database: Database, orphans: Rows, taken: Rows) -> Orphaned:
     if not orphans:
         return Orphaned(None, 0, [])
     failed = [row.id for row in taken if row.flags is not None]
+    metrics.FINISHED.labels(Status.FAILED.value).inc(len(failed))
     await conversations.free(database, [row.id for row in taken if (row.flags or 0) & Flags.SUCCESSOR])
     streams = [(row.id, row.lease_token) for row in orphans if row.streams]
     return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed, streams)

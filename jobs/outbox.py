@@ -48,6 +48,8 @@ class Due:
     receiver: Receiver | None
     reason: str | None = None
     final: bool = False
+    traceparent: str | None = None
+    """Where the trace of its job's request goes on."""
 
     @property
     def webhook_id(self) -> str:
@@ -156,6 +158,7 @@ def _due(row: Any, vault: Vault) -> Due:
         receiver=receiver,
         reason=reason,
         final=final,
+        traceparent=row.traceparent,
     )
 
 

@@ -20,6 +20,11 @@ class Tier(IntEnum):
     BATCH = 3
     SUSPECT = 4
 
+    @property
+    def label(self) -> str:
+        """As requests, settings and metrics spell it."""
+        return self.name.lower()
+
 
 class Flags(IntFlag):
     """What hangs on a job's end, so that the finishing flush looks only where something does."""
@@ -97,6 +102,8 @@ class NewJob:
     flags: Flags = Flags.NONE
     previous: UUID | None = None
     """The response that this one continues."""
+    traceparent: str | None = None
+    """Where the trace of its request goes on; None: it is not traced."""
     conversation: str | None = None
     """It is the next turn of the tenant's conversation of this name."""
 
@@ -131,6 +138,10 @@ class ClaimedJob:
     """Whether a client holds a connection for its response."""
     previous: UUID | None = None
     """The response that this one continues."""
+    traceparent: str | None = None
+    """Where the trace of its request goes on."""
+    queued_seconds: float = 0.0
+    """From its submit to this claim, by the database's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,13 @@ class Settings(BaseSettings):
         alias="LONGHAUL_METRICS_PORT",
         ge=0,
         le=65535,
-        description="Port of /metrics, /livez and /readyz on worker and control; 0: none.",
+        description="Port of /metrics, /livez and /readyz on worker and control; 0: none."
+        " In `longhaul up` the worker has the next.",
+    )
+    otlp_endpoint: str | None = Field(
+        None,
+        alias="OTEL_EXPORTER_OTLP_ENDPOINT",
+        description="OpenTelemetry collector (OTLP over HTTP) that gets the traces; unset: none are made.",
     )
     log_format: Literal["json", "text"] = Field(
         "json", alias="LONGHAUL_LOG_FORMAT", description="Lines of JSON, or text."

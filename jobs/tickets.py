@@ -50,6 +50,7 @@ class Publisher:
         self._reachable = True
 
     def start(self) -> None:
+        metrics.PUBLISH_QUEUE_DEPTH.set_function(lambda: len(self._waiting))
         if not self._thread.is_alive():
             self._thread.start()
 

@@ -271,6 +271,7 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
                     if message is not None:
                         pinged_at = None
                         if message["type"] == "subscribe":
+                            metrics.BROKER_UP.set(1)
                             yield True
                         elif message["type"] == "message":
                             yield message["data"]
@@ -283,6 +284,7 @@ async def _messages(redis_url: str, channel: str) -> AsyncGenerator[bytes | bool
             if reachable:
                 _log.warning("the subscription is lost", channel=channel, error=str(error))
             reachable = False
+            metrics.BROKER_UP.set(0)
             yield False
         finally:
             with contextlib.suppress(RedisError, OSError):

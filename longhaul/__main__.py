@@ -24,6 +24,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "tenants": ("longhaul.commands.tenants:app", "List tenants, set their weight, pause them."),
     "webhooks": ("longhaul.commands.webhooks:app", "List webhooks, send them again, receive them on this machine."),
     "workers": ("longhaul.commands.workers:workers", "Show which workers live and what they serve."),
+    "doctor": ("longhaul.commands.doctor:doctor", "Look for faults of the deployment, and say what to do."),
+    "top": ("longhaul.commands.top:top", "Watch models, workers, queues and rates."),
     "demo": ("longhaul.commands.demo:demo", "Start everything, run real work through it, print what happened, end."),
     "settings": ("longhaul.commands.settings:settings", "Print every setting with its default and meaning."),
 }

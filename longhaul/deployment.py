@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from jobs.settings import Settings
+from jobs.webhook_url import LOOPBACK
 
 
 class NotFoundHere(Exception):
@@ -59,9 +60,31 @@ def database_url(settings: Settings) -> str:
     Raises:
         NotFoundHere: there is neither.
     """
+    return _store(settings, "database", "DATABASE_URL", settings.database_url)
+
+
+def redis_url(settings: Settings) -> str:
+    """The Redis of the deployment: REDIS_URL, else the one that runs in the folder of `longhaul up`.
+
+    Raises:
+        NotFoundHere: there is neither.
+    """
+    return _store(settings, "Redis", "REDIS_URL", settings.redis_url)
+
+
+def webhook_allow(settings: Settings) -> str:
+    """Trusted receivers: WEBHOOK_ALLOW, else those on this machine, if `longhaul up` serves this machine alone.
+
+    A tenant who is elsewhere has no receivers here, and must not reach what listens here for nobody else.
+    """
+    own = settings.is_local and (settings.home / "server.env").is_file()
+    return settings.webhook_allow or (LOOPBACK if own else "")
+
+
+def _store(settings: Settings, name: str, variable: str, given: str | None) -> str:
     path = settings.home / "server.env"
-    if settings.database_url:
-        return settings.database_url
+    if given:
+        return given
     if path.is_file():
-        return read_exports(path)["DATABASE_URL"]
-    raise NotFoundHere(f"No database found: set DATABASE_URL, or start one with `longhaul up` ({path} is missing).")
+        return read_exports(path)[variable]
+    raise NotFoundHere(f"No {name} found: set {variable}, or start one with `longhaul up` ({path} is missing).")

@@ -21,9 +21,8 @@ from jobs import settings as settings_module
 from jobs.database import Database
 from jobs.secrets import Unreadable, Vault, new_key
 from jobs.settings import Settings
-from jobs.webhook_url import LOOPBACK
 from longhaul.commands.serve import wants_tiny_model
-from longhaul.deployment import key_file, read_exports, secret_key
+from longhaul.deployment import key_file, read_exports, secret_key, webhook_allow
 from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis, ServerFailed, free_port
 from longhaul.output import FAILED, talk
 from longhaul.parts import Child, Keeper, Part, Signals
@@ -172,13 +171,17 @@ class Deployment:
             "LONGHAUL_HOME": str(settings.home),
             "LONGHAUL_PORT": str(settings.port),
             "LONGHAUL_SECRET_KEY": secret_key(settings),
-            # A tenant who is elsewhere has no receivers here, and must not reach what listens here for nobody else.
-            "WEBHOOK_ALLOW": settings.webhook_allow or (LOOPBACK if settings.is_local else ""),
+            "WEBHOOK_ALLOW": webhook_allow(settings),
         }
 
     def _worker_environment(self) -> Mapping[str, str]:
         self._worker_id = uuid4()
-        return {**self._environment(), "LONGHAUL_WORKER_ID": str(self._worker_id)}
+        port = self._settings.metrics_port
+        return {
+            **self._environment(),
+            "LONGHAUL_WORKER_ID": str(self._worker_id),
+            "LONGHAUL_METRICS_PORT": str(port and port + 1),  # control has the port itself
+        }
 
     def _all_ready(self) -> bool:
         return self._status("/readyz") == 200 and self._worker_is_registered()

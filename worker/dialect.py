@@ -152,7 +152,9 @@ class Dialect:
             ours += f'"priority":{tier},'
         if self._separate_caches and "cache_salt" in fields:
             ours += f'"cache_salt":"{job.tenant_id}",'
-        headers = ((b"x-request-id", job.id.hex.encode()), (b"x-vllm-priority", tier.encode()))
+        headers: Headers = ((b"x-request-id", job.id.hex.encode()), (b"x-vllm-priority", tier.encode()))
+        if job.traceparent is not None:
+            headers = (*headers, (b"traceparent", job.traceparent.encode()))
         body = job.body
         edits: Sequence[Edit] = ()
         names: Mapping[str, str] = {}

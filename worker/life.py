@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs import bell, conversations, metrics, wake
+from jobs import bell, conversations, metrics, traces, wake
 from jobs.broker import DELIVER_QUEUE
 from jobs.database import Database
 from jobs.errors import Conflict
@@ -84,6 +84,7 @@ class Life:
         writer = Writer(self._redis_url, self._settings.redis_prefix)
         publisher = Publisher(self._settings)
         publisher.start()
+        tracing = traces.of(self._settings.otlp_endpoint, "worker")
         try:
             lease, model = await self._stop.before(self._register(database, registration))
             finisher = Finisher(
@@ -111,7 +112,9 @@ class Life:
                 writer,
                 lease_is_good=lease.is_good,
                 engine_died=self._died,
+                traces=tracing,
             )
+            metrics.WORKER_INFO.labels(str(self._identity.worker), model.name).set(1)
             metrics.SLOTS.set_function(lambda: self._engine.slots)
             metrics.RUNNING.set_function(lambda: runner.running)
             heartbeat = self._heartbeat(runner, lease, registration)
@@ -124,6 +127,8 @@ class Life:
                 await runner.pay()
         finally:
             await asyncio.to_thread(publisher.stop)
+            if tracing:
+                await asyncio.to_thread(tracing.close)
             await writer.close()
             await announcer.close()
             await database.close()

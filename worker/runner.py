@@ -6,6 +6,7 @@ import functools
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
@@ -13,15 +14,17 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import claim as claims
-from jobs import lease, order
+from jobs import lease, metrics, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
 from jobs.records import ClaimedJob, Outcome, Tier
 from jobs.streams import Writer
+from jobs.traces import Traces
 from worker import history
 from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
 from worker.engines import Engine, EngineDead, JobLost
+from worker.run_trace import RunTrace, traced
 from worker.slots import Slots
 
 _POLL_SECONDS: Final = 1.0
@@ -54,6 +57,7 @@ class Runner:
         writer: Writer,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],
+        traces: Traces | None = None,
     ) -> None:
         self._database = database
         self._engine = engine
@@ -66,6 +70,7 @@ class Runner:
         self._settlement = Settlement(database, model_id)
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
+        self._traces = traces
         self._slots = Slots(lambda: engine.slots)
         self._likely: Tier | None = None
         self._known: dict[UUID, int] = {}
@@ -209,8 +214,9 @@ class Runner:
         given = order.allocate(free, self._slots.size, self._slots.tiers, waiting, interactive, self._shares)
         claimed = 0
         for tier, count in given:
+            asked_at = time.time_ns()
             jobs = await claims.claim(self._database, self._worker, self._model_id, tier, count)
-            self._start(jobs)
+            self._start(jobs, asked_at)
             claimed += len(jobs)
             self._likely = tier
         self._slots.claimed(more=claimed >= free or sum(waiting.values()) > claimed)
@@ -222,10 +228,11 @@ class Runner:
         if self.running or self._likely is None:
             return await claims.waiting(self._database, self._model_id, free)
         part = self._shares.part(self._likely, self._slots.size)
+        asked_at = time.time_ns()
         jobs, lanes = await claims.claim_and_look(
             self._database, self._worker, self._model_id, self._likely, part, free
         )
-        self._start(jobs)
+        self._start(jobs, asked_at)
         return lanes
 
     async def _gather(self) -> None:
@@ -250,7 +257,8 @@ class Runner:
             self._suspects_not_before = time.monotonic() + _SUSPECTS_LATER_SECONDS
             return False
         if self._may_claim():
-            self._start(await claims.claim_suspects(self._database, self._worker, self._model_id))
+            asked_at = time.time_ns()
+            self._start(await claims.claim_suspects(self._database, self._worker, self._model_id), asked_at)
             await self._slots.quiet()
         self._slots.ring()
         return True
@@ -264,29 +272,43 @@ class Runner:
             return False
         return True
 
-    def _start(self, jobs: Iterable[ClaimedJob]) -> None:
+    def _start(self, jobs: Iterable[ClaimedJob], asked_at: int) -> None:
+        """Run what a claim brought that was `asked_at` (nanoseconds since 1970)."""
         if self.stopping:
             return
         for job in jobs:
             self._known[job.id] = job.lease_token
-            task = asyncio.create_task(self._run(job))
+            trace = traced(self._traces, job, self._worker, asked_at) if self._traces else None
+            if trace:
+                job = replace(job, traceparent=trace.traceparent)
+            task = asyncio.create_task(self._run(job, trace))
+            if trace:
+                task.add_done_callback(trace.end)
             task.add_done_callback(functools.partial(self._ended, job))
             self._slots.occupy(job, task)
 
-    async def _run(self, job: ClaimedJob) -> None:
+    async def _run(self, job: ClaimedJob, trace: RunTrace | None) -> None:
         """One job, from the engine to its row. It can be aborted until it leaves the engine."""
+        began = time.monotonic()
         whole = await history.joined(self._database, job)
         outcome = (
             whole if isinstance(whole, Outcome) else await attempt(self._engine, self._dialect, self._writer, whole)
         )
         self._slots.vacate(job)
+        if trace:
+            trace.ran(None if isinstance(outcome, BackOff) else outcome)
         if isinstance(outcome, BackOff):
             self._pause(outcome.seconds)
             self._settlement.note(job, None)
             self._returns[job.id] = job.lease_token
             self._slots.ring()
-        elif await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0):
+            return
+        metrics.RUN_SECONDS.labels(job.tier.label).observe(time.monotonic() - began)
+        recorded = await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0)
+        if recorded:
             self._settlement.note(job if isinstance(whole, Outcome) else whole, outcome)
+        if trace:
+            trace.recorded(recorded)
 
     def _ended(self, job: ClaimedJob, task: asyncio.Task[None]) -> None:
         """Forget a job, unless it was in the engine when that died or the worker ended: it is then still held."""

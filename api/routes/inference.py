@@ -35,6 +35,7 @@ async def create(request: Request) -> Response:
         body=parse(raw),
         waited=not preference.respond_async,
         key=terms.idempotency_key(request.headers.get("idempotency-key"), "Idempotency-Key"),
+        traceparent=exchange.trace_of(request),
     )
     job = await here.admission.admit(submit)
     await limits.refuse_flex(here, [job])

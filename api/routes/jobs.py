@@ -29,6 +29,8 @@ _FIELDS: Final = frozenset(
     {"endpoint", "body", "webhook", "service_tier", "metadata", "expires_after", "timeout", "idempotency_key"}
 )
 _METADATA: Final = re.compile(r"metadata\[(.+)\]", re.DOTALL)
+_TRACED: Final = 10
+"""So many jobs of an array, the first, are traced with their request: a trace of a thousand runs is read by nobody."""
 _TURN: Final = 64
 """Items that are admitted before the loop may do something else."""
 
@@ -41,7 +43,8 @@ async def submit(request: Request, tenant: Caller) -> Response:
     value = parse(raw)
     if isinstance(value, list):
         return await _submit_all(here, request, tenant, value)
-    job = await _admit(here, tenant, value, exchange.id_of(request), request.headers.get("idempotency-key"))
+    identity, header = exchange.id_of(request), request.headers.get("idempotency-key")
+    job = await _admit(here, tenant, value, identity, header, exchange.trace_of(request))
     await limits.refuse_flex(here, [job])
     accepted = await here.acceptor.accept(job)
     return await answers.accepted_response(here, request, job, accepted.id)
@@ -121,7 +124,7 @@ async def retry(request: Request, tenant: Caller, job_id: str) -> Response:
     stored = await read.request(here.database, tenant.id, identity)
     if not stored.status.terminal:
         raise Conflict(f"Cannot retry a job with status '{stored.status}'.")
-    job = await here.admission.again(tenant, identity, stored, key)
+    job = await here.admission.again(tenant, identity, stored, key, exchange.trace_of(request))
     await limits.refuse_flex(here, [job])
     accepted = await here.acceptor.accept(job)
     return await answers.accepted_response(here, request, job, accepted.id)
@@ -150,7 +153,8 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
         if index % _TURN == 0:
             await asyncio.sleep(0)
         try:
-            jobs.append(await _admit(here, tenant, item, identities[index], None))
+            traceparent = exchange.trace_of(request) if index < _TRACED else None
+            jobs.append(await _admit(here, tenant, item, identities[index], None, traceparent))
         except (BadRequest, NotFound) as error:
             error.param = str(index) if error.param is None else f"{index}.{error.param}"
             faults.append((index, error))
@@ -163,7 +167,9 @@ async def _submit_all(here: Parts, request: Request, tenant: Tenant, items: list
     return JsonResponse({"object": "list", "data": data}, 202)
 
 
-async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header: str | None) -> NewJob:
+async def _admit(
+    here: Parts, tenant: Tenant, item: Any, identity: UUID, header: str | None, traceparent: str | None
+) -> NewJob:
     """The job of one item; errors name the field, with `body.` before those of the body."""
     if not isinstance(item, dict):
         raise BadRequest("A job must be a JSON object.", code="invalid_type")
@@ -186,6 +192,7 @@ async def _admit(here: Parts, tenant: Tenant, item: Any, identity: UUID, header:
         body=item["body"],
         waited=False,
         key=key or terms.idempotency_key(header, "Idempotency-Key"),
+        traceparent=traceparent,
     )
     try:
         return await here.admission.admit(submitted, outside)

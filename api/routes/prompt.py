@@ -29,7 +29,9 @@ async def create(request: Request, tenant: Tenant = Depends(auth.tenant)) -> Res
     here = parts.of(request)
     fields = await payload.fields(request, here.settings.body_limit_bytes, {_PROMPT, _HISTORY})
     body = {"messages": [*_history(fields), {"role": "user", "content": _text(fields)}], "max_tokens": _MOST_TOKENS}
-    submit = Submit(exchange.id_of(request), tenant, _CHAT, write(body), body, waited=True)
+    submit = Submit(
+        exchange.id_of(request), tenant, _CHAT, write(body), body, waited=True, traceparent=exchange.trace_of(request)
+    )
     response = await answers.answer(here, request, await here.admission.admit(submit), prefer.NONE)
     if response.status_code != 200:
         return response

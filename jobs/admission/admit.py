@@ -30,8 +30,8 @@ _OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_toke
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """One request as it came. `raw` are the bytes of `body`; `waited` says that a client waits for the response, and
-    `line` that it is one of a batch."""
+    """One request as it came. `raw` are the bytes of `body`; `waited` says that a client waits for the response,
+    `line` that it is one of a batch, and `traceparent` where its trace goes on."""
 
     id: UUID
     tenant: Tenant
@@ -41,6 +41,7 @@ class Submit:
     waited: bool
     key: str | None = None
     line: bool = False
+    traceparent: str | None = None
 
 
 class Admission:
@@ -100,11 +101,15 @@ class Admission:
             | _spoken(body)
             | keeps.flags,
             previous=keeps.previous,
+            traceparent=submit.traceparent,
             conversation=None if conversation is None else terms.storable(conversation, "conversation_id"),
         )
 
-    async def again(self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None) -> NewJob:
-        """A new job for a stored request that was admitted once; `key` is the idempotency key of this retry.
+    async def again(
+        self, tenant: Tenant, old: UUID, request: StoredRequest, key: str | None = None, traceparent: str | None = None
+    ) -> NewJob:
+        """A new job for a stored request that was admitted once; `key` is the idempotency key of this retry, and
+        `traceparent` where its trace goes on.
 
         Raises:
             NotFound: its model, or the endpoint, is not there any more.
@@ -137,6 +142,7 @@ class Admission:
             | _spoken(body)
             | request.flags & _LASTING,
             previous=request.previous,
+            traceparent=traceparent,
             conversation=parameters.conversation(request.endpoint, body, line=False),
         )
 

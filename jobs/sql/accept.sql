@@ -11,9 +11,10 @@ incoming AS MATERIALIZED (
         CAST(:ids AS uuid[]), CAST(:flow_ids AS bigint[]), CAST(:tenant_ids AS int[]), CAST(:costs AS int[]),
         CAST(:tiers AS smallint[]), CAST(:timeouts AS int[]), CAST(:flags AS smallint[]), CAST(:expires AS int[]),
         CAST(:endpoints AS text[]), CAST(:models AS text[]), CAST(:bodies AS bytea[]), CAST(:metadata AS text[]),
-        CAST(:service_tiers AS text[]), CAST(:retries AS uuid[]), CAST(:repeat_hashes AS bytea[]), CAST(:previous AS uuid[])
+        CAST(:service_tiers AS text[]), CAST(:retries AS uuid[]), CAST(:repeat_hashes AS bytea[]), CAST(:previous AS uuid[]),
+        CAST(:traceparents AS text[])
     ) AS i (id, flow_id, tenant_id, cost, tier, timeout_s, flags, expires_s, endpoint, model, body, metadata,
-            service_tier, retry_of, repeat_hash, previous_id)
+            service_tier, retry_of, repeat_hash, previous_id, traceparent)
     WHERE (SELECT count(*) FROM locked) = cardinality(CAST(:flows AS bigint[]))
 ),
 inserted AS (
@@ -28,10 +29,10 @@ stored AS (
     SELECT id, endpoint, model, body, previous_id FROM incoming JOIN inserted USING (id)
 ),
 described AS (
-    INSERT INTO details (job_id, metadata, service_tier, retry_of)
-    SELECT id, CAST(metadata AS jsonb), service_tier, retry_of
+    INSERT INTO details (job_id, metadata, service_tier, retry_of, traceparent)
+    SELECT id, CAST(metadata AS jsonb), service_tier, retry_of, traceparent
     FROM incoming JOIN inserted USING (id)
-    WHERE metadata IS NOT NULL OR service_tier IS NOT NULL OR retry_of IS NOT NULL
+    WHERE metadata IS NOT NULL OR service_tier IS NOT NULL OR retry_of IS NOT NULL OR traceparent IS NOT NULL
 ),
 awaited AS (
     INSERT INTO repeats (job_id, tenant_id, body_hash)

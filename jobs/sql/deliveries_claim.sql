@@ -30,7 +30,7 @@ claimed AS (
     RETURNING *
 )
 SELECT c.id, c.lease_token, c.lane, c.tenant_id, c.subject_id, c.attempts, c.includes_result, c.test, c.type, c.body,
-       e.url, e.headers, e.disabled_reason, o.target,
+       e.url, e.headers, e.disabled_reason, o.target, d.traceparent,
        ARRAY(
            SELECT s.secret FROM webhook_secrets s
            WHERE s.endpoint_id = c.endpoint_id AND (s.expires_at IS NULL OR s.expires_at > now())
@@ -42,4 +42,5 @@ SELECT c.id, c.lease_token, c.lane, c.tenant_id, c.subject_id, c.attempts, c.inc
 FROM claimed c
 LEFT JOIN webhook_endpoints e ON e.id = c.endpoint_id
 LEFT JOIN own_webhooks o ON c.endpoint_id IS NULL AND o.subject_id = c.subject_id
+LEFT JOIN details d ON d.job_id = c.subject_id
 ORDER BY c.created_at

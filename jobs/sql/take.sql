@@ -10,7 +10,7 @@ taken AS (
       -- How many are picked is a parameter, of which the planner thinks the most. Of an array it thinks ten.
       AND jobs.id = ANY(ARRAY(SELECT id FROM picked))
     RETURNING jobs.id, jobs.lease_token, jobs.flow_id, jobs.tenant_id, jobs.tier, jobs.cost, jobs.place, jobs.attempts,
-              jobs.timeout_s, jobs.flags, p.weight, p.start
+              jobs.timeout_s, jobs.flags, jobs.created_at, p.weight, p.start
 ),
 paid AS (
     UPDATE flows
@@ -36,7 +36,8 @@ news AS (
 ),
 -- include: tell
 SELECT t.id, t.lease_token, t.flow_id, t.tenant_id, t.tier, t.cost, t.weight, t.attempts, t.timeout_s, t.flags,
-       r.endpoint, r.body, r.previous_id, d.service_tier, f.waited
+       extract(epoch FROM now() - t.created_at)::float8 AS queued_seconds,
+       r.endpoint, r.body, r.previous_id, d.service_tier, d.traceparent, f.waited
 FROM taken t
 JOIN flows f ON f.id = t.flow_id
 JOIN requests r ON r.job_id = t.id

@@ -1,6 +1,7 @@
 """Control as a process: its chores with and without Redis, its tickets, its end."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -9,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 from uuid import uuid4
 
+import httpx
 import pytest
 import redis.asyncio
 
@@ -19,6 +21,7 @@ from jobs.records import Registration
 from jobs.settings import Settings
 from jobs.states import Status
 from jobs.tickets import Publisher
+from longhaul.embedded import free_port
 from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob, Outage
 from tests.jobs.ledger import rows, statuses
@@ -61,6 +64,29 @@ async def model_id(database: Database) -> int:
 
 async def all_expired(database: Database) -> bool:
     return await rows(database, "SELECT id FROM jobs WHERE status <> 'expired'") == []
+
+
+async def test_its_metrics_show_the_whole_deployment_and_how_many_workers_it_wants(
+    control: Running, accept: Accept, new_job: MakeJob
+) -> None:
+    await accept(new_job(), new_job())
+    port = free_port()
+    wanted = {
+        'longhaul_queued{model="meta/llama",tier="default"} 2.0',
+        'longhaul_workers{model="meta/llama",state="serving"} 1.0',
+        'longhaul_workers_wanted{model="meta/llama"} 1.0',
+        'longhaul_chores_total{chore="measure",end="done"}',
+        "longhaul_broker_up 1.0",
+    }
+    async with control(LONGHAUL_CHORES="0.1", LONGHAUL_METRICS_PORT=str(port)), httpx.AsyncClient() as client:
+
+        async def shown() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+                return all(line in answer.text for line in wanted)
+            return False
+
+        await until(shown)
 
 
 async def test_a_lost_ticket_is_published_again(

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from standardwebhooks import Webhook
 
 from control import deliver
@@ -17,6 +18,7 @@ from control.lanes import AT_ONCE
 from jobs import deliveries, webhooks
 from jobs.database import Database
 from jobs.deliveries import Delivery, DeliveryStatus
+from jobs.traces import Traces
 from jobs.webhook_url import Reach
 from tests.jobs.conftest import Outage
 from tests.jobs.hooks import SECRET, VAULT, endpoint, own, send
@@ -85,6 +87,32 @@ async def test_a_delivery_arrives_as_standard_webhooks_has_it(
     assert Webhook(secret).verify(hit.body.decode(), hit.headers)["id"] == seen.event_id
     [attempt] = seen.attempts
     assert (attempt.status_code, attempt.error, attempt.answer) == (200, None, b"{}")
+
+
+async def test_an_attempt_goes_on_with_the_trace_of_the_request(database: Database, receiver: Receiver) -> None:
+    made, _ = await endpoint(database, "job.completed", url=receiver.url())
+    exporter = InMemorySpanExporter()
+    traces = Traces("control", exporter)
+    [traced, other] = await send(database, made.id, 2)
+    await rows(
+        database,
+        "INSERT INTO details (job_id, traceparent) SELECT subject_id, %s FROM deliveries WHERE id = %s",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        traced,
+    )
+    async with Egress(Reach.of("127.0.0.1", "443")) as egress:
+        task = asyncio.create_task(Courier(database, VAULT, egress, 0, traces).run())
+        for identity in (traced, other):
+            await becomes(database, identity, DeliveryStatus.SUCCEEDED)
+        task.cancel()
+        await asyncio.wait([task])
+    traces.close()
+    [span] = exporter.get_finished_spans()
+    told = {hit.headers["webhook-id"]: hit.headers.get("traceparent") for hit in receiver.hits}
+    assert told[f"wh_{traced.hex}"] == f"00-0af7651916cd43dd8448eb211c80319c-{span.context.span_id:016x}-01"
+    assert told[f"wh_{other.hex}"] is None
+    assert span.parent is not None and f"{span.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert dict(span.attributes or {})["http.response.status_code"] == 200
 
 
 async def test_a_failure_is_tried_again_with_the_same_id_and_body_and_a_new_signature(

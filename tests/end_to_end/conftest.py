@@ -32,11 +32,13 @@ _EMBEDS: Final = ("--served-model-name", EMBED, "--runner", "pooling", "--enable
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """What runs. `engines` has the base URL of each engine's own app, by its model's name."""
+    """What runs. By its model's name, `engines` has the base URL of each engine's own app, and `metrics` the URL of its
+    worker's."""
 
     deployment: Deployment
     model: Path
     engines: Mapping[str, str]
+    metrics: Mapping[str, str]
 
     @property
     def base_url(self) -> str:
@@ -53,6 +55,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         lora = await asyncio.to_thread(models.adapter, model, folder / "lora")
         embeds = (*_EMBEDS, "--lora-modules", f"{ADAPTER}={lora}")
         ports = {TINY: free_port(), EMBED: free_port()}
+        watched = {TINY: free_port(), EMBED: free_port()}
         await asyncio.gather(
             *(
                 deployment.start_worker(
@@ -60,11 +63,17 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
                     *("--", "--model", str(model), "--enforce-eager", *arguments),
                     LONGHAUL_ENGINE="tests.end_to_end.served:factory",
                     LONGHAUL_TEST_PORT=str(ports[name]),
+                    LONGHAUL_METRICS_PORT=str(watched[name]),
                 )
                 for name, arguments in ((TINY, _CHATS), (EMBED, embeds))
             )
         )
-        yield Stack(deployment, model, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
+        yield Stack(
+            deployment,
+            model,
+            engines={name: f"http://127.0.0.1:{port}" for name, port in ports.items()},
+            metrics={name: f"http://127.0.0.1:{port}/metrics" for name, port in watched.items()},
+        )
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from jobs.states import Status
 from tests.jobs.conftest import Accept, MakeJob, Outage
 from tests.jobs.ledger import assert_counters_are_true, job_row, rows, statuses, value
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
 
 class Tickets:
     """Hears what is published after each commit."""
@@ -59,6 +61,7 @@ async def test_an_accepted_job_is_committed_with_everything_that_was_said(
         service_tier="flex",
         metadata={"a": "ü"},
         retry_of=ids.new(),
+        traceparent=TRACEPARENT,
     )
     assert await acceptor.accept(job) == Accepted(job.id, existed=False)
     row = await job_row(database, job.id)
@@ -68,6 +71,7 @@ async def test_an_accepted_job_is_committed_with_everything_that_was_said(
     assert (request.job_id, request.endpoint, request.model, request.body) == (job.id, job.endpoint, "m", job.body)
     [detail] = await rows(database, "SELECT * FROM details")
     assert (detail.metadata, detail.service_tier, detail.retry_of) == (job.metadata, "flex", job.retry_of)
+    assert detail.traceparent == TRACEPARENT
     [flow] = await rows(database, "SELECT * FROM flows")
     assert (flow.tier, flow.tenant_id, flow.waited, flow.queued, flow.open) == (Tier.FLEX, 1, True, 1, True)
 

@@ -1,6 +1,7 @@
 """Claiming: which jobs a free slot gets."""
 
 from collections import Counter
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,11 +29,13 @@ async def test_a_claimed_job_carries_what_a_run_needs(
     database: Database, accept: Accept, new_job: MakeJob, worker: UUID, model_id: int
 ) -> None:
     job = new_job(body=b'{"a": "\xff"}', cost=5, service_tier="auto", timeout_seconds=9, flags=Flags.STREAMS)
+    job = replace(job, traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
     await accept(job)
     [claimed] = await claim(database, worker, model_id, Tier.DEFAULT, 4)
     assert (claimed.id, claimed.tenant_id, claimed.tier, claimed.cost) == (job.id, 1, Tier.DEFAULT, 5)
     assert (claimed.endpoint, claimed.body, claimed.service_tier) == (job.endpoint, job.body, "auto")
     assert (claimed.timeout_seconds, claimed.flags) == (9, Flags.STREAMS)
+    assert claimed.traceparent == job.traceparent
     assert (claimed.lease_token, claimed.attempts, claimed.weight) == (1, 1, 1)
     row = await job_row(database, job.id)
     assert (row.status, row.worker_id, row.lease_token, row.flow_id) == ("in_progress", worker, 1, claimed.flow_id)

@@ -25,7 +25,8 @@ async def plan(database: Database, name: str) -> str:
     text = re.sub(r"%\((\w+)\)s", numbered, statement(name).decode()).replace("%%", "%")
     async with database.transaction() as connection:
         await connection.execute(f"PREPARE it AS {text}".encode())
-        asked = f"EXPLAIN (COSTS OFF) EXECUTE it ({', '.join(['NULL'] * len(names))})"
+        values = f"({', '.join(['NULL'] * len(names))})" if names else ""
+        asked = f"EXPLAIN (COSTS OFF) EXECUTE it {values}"
         lines = await (await connection.execute(asked.encode())).fetchall()
         await connection.execute("DEALLOCATE it")
     return "\n".join(line for (line,) in lines)
@@ -92,6 +93,23 @@ async def test_the_hot_statements_find_jobs_by_index(
     retired = await plan(database, "retire_due")
     assert "jobs_queued" in retired and "jobs_blocked" in retired, retired
     assert "jobs_pkey" not in retired and "Seq Scan" not in retired, retired
+
+
+@pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS.keys())
+async def test_a_look_at_the_whole_reads_the_heads_of_queues_and_what_runs(
+    statistics: str, database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    await accept(*(new_job(expires_seconds=600) for _ in range(1000)))
+    for each in statistics.split(";"):
+        await rows(database, each)
+    for name, index in (
+        ("overview_queues", "jobs_queued"),
+        ("overview_running", "jobs_running"),
+        ("overview_expiring", "jobs_expires"),
+    ):
+        found = await plan(database, name)
+        assert index in found, f"{name}:\n{found}"
+        assert "Seq Scan on jobs" not in found, f"{name}:\n{found}"
 
 
 async def test_a_claim_from_a_long_analysed_queue_reads_only_what_it_takes(

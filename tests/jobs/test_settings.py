@@ -33,7 +33,9 @@ def test_every_setting_has_a_variable_of_its_own_and_says_what_it_is_for() -> No
     variables = [str(field.alias) for field in fields]
     assert len(set(variables)) == len(variables)
     for field, variable in zip(fields, variables, strict=True):
-        assert variable in ("DATABASE_URL", "REDIS_URL", "BLOB_URL") or variable.startswith(("LONGHAUL_", "WEBHOOK_"))
+        assert variable in ("DATABASE_URL", "REDIS_URL", "BLOB_URL") or variable.startswith(
+            ("LONGHAUL_", "WEBHOOK_", "OTEL_")
+        )
         assert field.description and field.description.endswith(".")
 
 

@@ -22,6 +22,7 @@ from jobs.order import Shares
 from jobs.records import NewJob, Result, Tier
 from jobs.states import Status
 from jobs.streams import Writer
+from jobs.traces import Traces
 from tests.engines.scripted import ScriptedEngine
 from tests.journal import Entry, read
 from worker.dialect import Dialect
@@ -44,6 +45,7 @@ class Place:
     announced: list[UUID | Result] = field(default_factory=list)
 
     redis_url: str = "redis://127.0.0.1:1/0"
+    traces: Traces | None = None
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.redis_url, "longhaul")
@@ -69,6 +71,7 @@ class Place:
             self.writer,
             lease_is_good=lambda: self.lease_is_good,
             engine_died=self._died,
+            traces=self.traces,
         )
 
     async def enlist(self, database: Database) -> None:
@@ -87,7 +90,13 @@ class Place:
         self.deaths += 1
 
     async def submit(
-        self, count: int = 1, *, tier: Tier = Tier.DEFAULT, timeout: int = 60, **script: Any
+        self,
+        count: int = 1,
+        *,
+        tier: Tier = Tier.DEFAULT,
+        timeout: int = 60,
+        traceparent: str | None = None,
+        **script: Any,
     ) -> list[UUID]:
         """Accept so many equal jobs, whose engine does what `script` says."""
         body = {"model": self.engine.model, "messages": [{"role": "user", "content": "one two"}], "script": script}
@@ -103,6 +112,7 @@ class Place:
                 waited=False,
                 cost=10,
                 timeout_seconds=timeout,
+                traceparent=traceparent,
             )
             for _ in range(count)
         ]
@@ -180,7 +190,11 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def place(
-    database: Database, journal: Path, slots: int = 4, kind: type[ScriptedEngine] = ScriptedEngine
+    database: Database,
+    journal: Path,
+    slots: int = 4,
+    kind: type[ScriptedEngine] = ScriptedEngine,
+    traces: Traces | None = None,
 ) -> Place:
     """A place with a new model in this database and an engine with so many slots."""
     os.environ["LONGHAUL_TEST_JOURNAL"] = str(journal)
@@ -192,6 +206,6 @@ async def place(
         database,
         f"INSERT INTO models (name, queue, registration) VALUES ('{engine.model}', 'a queue', '{{}}') RETURNING id",
     )
-    made = Place(database, engine, model_id, journal)
+    made = Place(database, engine, model_id, journal, traces=traces)
     await made.employ()
     return made

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from uuid import uuid4
 
+import httpx
 import pytest
 import redis
 
@@ -20,6 +21,7 @@ from jobs.records import Tier
 from jobs.settings import Settings
 from jobs.states import Status
 from jobs.tickets import Publisher
+from longhaul.embedded import free_port
 from tests.engines.scripted import ScriptedEngine
 from tests.engines.served import served
 from tests.worker.place import Place, scalar, until, until_asked
@@ -123,6 +125,31 @@ async def test_a_ticket_brings_a_job_to_an_idle_worker_and_term_ends_it_cleanly(
     assert await place.statuses(jobs) == [Status.COMPLETED] * 3
     assert await worker.registered() == []
     assert "Traceback" not in worker.said()
+
+
+async def test_its_metrics_say_who_it_is_and_what_it_did(start: Start) -> None:
+    port = free_port()
+    worker = start(LONGHAUL_METRICS_PORT=str(port))
+    place = await worker.place()
+    jobs = await place.submit(2)
+    await place.all_are(Status.COMPLETED, jobs)
+    wanted = {
+        'longhaul_worker_info{model="scripted",worker="',
+        "longhaul_slots 4.0",
+        'longhaul_finished_total{status="completed"} 2.0',
+        'longhaul_wait_seconds_count{tier="default"} 2.0',
+        'longhaul_run_seconds_count{tier="default"} 2.0',
+        'longhaul_tokens_total{kind="output",tier="default"} 32.0',
+        "longhaul_broker_up 1.0",
+    }
+    async with httpx.AsyncClient() as client:
+
+        async def shown() -> bool:
+            answer = await client.get(f"http://127.0.0.1:{port}/metrics")
+            return all(line in answer.text for line in wanted)
+
+        await until_asked(shown)
+    assert await worker.ends(signal.SIGTERM) == 0, worker.said()
 
 
 async def test_the_bell_brings_jobs_without_a_ticket(start: Start, settings: Settings) -> None:
