@@ -27,6 +27,7 @@ FIGURES: Final = (
     "mixed",
     "webhooks",
     "watching",
+    "fleet",
     "gpu",
 )
 LONG: Final = ("depth", "million")

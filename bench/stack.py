@@ -162,20 +162,35 @@ class Deployment:
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self, part: str, *arguments: str) -> Child:
-        """Run `longhaul PART ARGUMENTS` and return when it serves."""
-        environment = {**self.environment, "LONGHAUL_PORT": str(self.port)}
-        command = [sys.executable, "-m", "longhaul", part, *arguments]
-        child = self.children[part] = await Child.start(part, command, environment, self.home)
+    async def start(self, part: str, *arguments: str, name: str | None = None) -> Child:
+        """Run `longhaul PART ARGUMENTS`, known as `name`, and return when it serves."""
         if part == "api":
-            await until(lambda: answers(f"{self.base_url}/readyz"), child)
+            return await self._serve(name or part, self.port)
+        child = self.children[name or part] = await self._run(name or part, self.port, part, *arguments)
         if part == "worker":
             await self._worker_known(child)
         return child
 
+    async def start_api(self, name: str) -> str:
+        """One more API process, on a port of its own; its base URL."""
+        port = free_port()
+        await self._serve(name, port)
+        return f"http://127.0.0.1:{port}"
+
+    async def _serve(self, name: str, port: int) -> Child:
+        child = self.children[name] = await self._run(name, port, "api")
+        await until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), child)
+        return child
+
+    async def _run(self, name: str, port: int, part: str, *arguments: str) -> Child:
+        environment = {**self.environment, "LONGHAUL_PORT": str(port)}
+        return await Child.start(name, [sys.executable, "-m", "longhaul", part, *arguments], environment, self.home)
+
     async def _worker_known(self, child: Child) -> None:
+        """Every worker that was started is registered."""
+        started = sum(name.startswith("worker") for name in self.children)
         deadline = time.monotonic() + _READY_SECONDS
-        while not await catalog.workers(self.database):
+        while len(await catalog.workers(self.database)) < started:
             child.check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the worker was not ready after {_READY_SECONDS} s: {child.log}")

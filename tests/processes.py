@@ -134,7 +134,7 @@ class Deployment:
 
     async def start_api(self) -> Process:
         process = self.spawn("api")
-        await self._until_ready()
+        await self.until_ready()
         return process
 
     async def start_worker(self, name: str = "worker", *arguments: str, **environment: str) -> tuple[Process, UUID]:
@@ -149,7 +149,9 @@ class Deployment:
         await eventually(registered, 240, f"{name} registers")
         return process, worker
 
-    async def _until_ready(self) -> None:
+    async def until_ready(self) -> None:
+        """Return when the API serves."""
+
         async def ready() -> bool:
             assert (api := self.parts["api"]).code is None, api.log.read_text()[-2000:]
             async with self.client() as client:

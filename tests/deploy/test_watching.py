@@ -26,7 +26,7 @@ ANYWHERE: Final = {"instance", "job", "le"}
 
 def series(metric: MetricWrapperBase) -> set[str]:
     """The time series that a metric makes."""
-    [family] = metric.describe()
+    (family,) = metric.describe()
     ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {family.name + end for end in ends[family.type]}
 
@@ -99,7 +99,7 @@ def test_the_dashboards_panels_do_not_overlap_and_have_a_title_and_a_unit() -> N
 
 @pytest.mark.parametrize("metric", OURS, ids=lambda metric: metric._name)
 def test_the_page_has_a_row_for_every_metric(metric: MetricWrapperBase) -> None:
-    [family] = metric.describe()
+    (family,) = metric.describe()
     name = family.name + ("_total" if family.type == "counter" else "")
     labels = ", ".join(f"`{label}`" for label in metric._labelnames)
     assert f"| `{name}` | {family.type} | {labels} | {family.documentation} |" in PAGE
@@ -107,7 +107,7 @@ def test_the_page_has_a_row_for_every_metric(metric: MetricWrapperBase) -> None:
 
 def test_the_page_names_no_metric_that_does_not_exist() -> None:
     named = set(re.findall(r"\blonghaul_[a-z_]+", PAGE))
-    known = LABELS.keys() | {metric.describe()[0].name for metric in OURS}
+    known = LABELS.keys() | {next(iter(metric.describe())).name for metric in OURS}
     assert named <= known
 
 
