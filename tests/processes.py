@@ -161,6 +161,16 @@ class Deployment:
 
         await eventually(ready, 60, "the API is ready")
 
+    async def until_served(self) -> None:
+        """Return when the API serves and knows a model."""
+
+        async def known() -> bool:
+            async with self.client() as client:
+                return bool((await client.get("/v1/models")).json()["data"])
+
+        await self.until_ready()
+        await eventually(known, 60, "a model is known")
+
     def _environment(self) -> dict[str, str]:
         return {
             "PYTHONPATH": str(ROOT),

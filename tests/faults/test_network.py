@@ -98,7 +98,7 @@ async def spread(folder: Path, network: Network) -> AsyncIterator[Spread]:
             deployment.spawn("api", **front)
         with network.back.inside():
             deployment.spawn("worker", **deployment.stores_over(network.to_back))
-        await deployment.until_ready()
+        await deployment.until_served()
         yield deployment
     finally:
         await deployment.close()

@@ -1,6 +1,7 @@
 """A rolling upgrade: the release before this one and this one on one queue, each part replaced while jobs run."""
 
 import asyncio
+import re
 import signal
 import subprocess
 import tarfile
@@ -48,7 +49,7 @@ class Rolling(Deployment):
         words = ("create", "--tenant", "default", "--name", "tests")
         keys = self.spawn("keys", None, *words, **self.before)
         await self._ended(keys)
-        self.key = keys.log.read_text().split()[-1]
+        (self.key,) = re.findall(r"sk-lh-\S+", keys.log.read_text())
         self.database = Database(self.postgres.url)
 
     async def _ended(self, process: Process) -> None:
@@ -69,7 +70,7 @@ async def rolling(tmp_path: Path, before: Path) -> AsyncIterator[Rolling]:
         await deployment.open()
         for part in ("control", "api", "worker"):
             deployment.spawn(part, **deployment.before)
-        await deployment.until_ready()
+        await deployment.until_served()
         yield deployment
     finally:
         await deployment.close()
