@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import re
+import shlex
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,13 +19,14 @@ from tests import journal, networks
 from tests.faults import invariants
 from tests.faults.test_everything_at_once import completed, submit_one
 from tests.networks import Host, Link
-from tests.processes import Deployment
+from tests.processes import ROOT, Deployment
 
 pytestmark = [
     pytest.mark.skipif(not networks.allowed(), reason="network namespaces want root on Linux"),
     pytest.mark.timeout(400),
 ]
 
+PAGE = (ROOT / "docs" / "more-machines.md").read_text()
 JOBS = 240
 CUT_SECONDS = 90
 RECOVERY_SECONDS = 90
@@ -86,18 +89,23 @@ def at(url: str, host: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{account}@{host}:{parts.port}"))
 
 
+def commands(place: str) -> list[list[str]]:
+    """What the page on more machines starts there, as `longhaul`'s arguments."""
+    (section,) = re.findall(rf"^## \d\. In (?:the )?{place}$(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+    return [shlex.split(words) for words in re.findall(r"^longhaul (.*)$", section, re.MULTILINE)]
+
+
 @asynccontextmanager
 async def spread(folder: Path, network: Network) -> AsyncIterator[Spread]:
     """All parts up, each where it belongs."""
     deployment = Spread(folder, network)
     try:
         await deployment.open()
-        with network.front.inside():
-            front = deployment.stores_over(network.to_front)
-            deployment.spawn("control", **front)
-            deployment.spawn("api", **front)
-        with network.back.inside():
-            deployment.spawn("worker", **deployment.stores_over(network.to_back))
+        places = {"front": (network.front, network.to_front), "back": (network.back, network.to_back)}
+        for place, (host, link) in places.items():
+            for part, *arguments in commands(place):
+                with host.inside():
+                    deployment.spawn(part, None, *arguments, **deployment.stores_over(link))
         await deployment.until_served()
         yield deployment
     finally:
