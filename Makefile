@@ -22,7 +22,7 @@ CPU_INDEX := https://download.pytorch.org/whl/cpu
 WHOLE := tests/longhaul/test_up.py tests/longhaul/test_demo.py
 UNITS := $(addprefix --ignore=,tests/faults tests/end_to_end tests/clients $(WHOLE))
 
-.PHONY: help setup up demo test test-fast test-clients lint bench bench-long
+.PHONY: help setup up demo test test-fast test-clients soak lint bench bench-long
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | awk -F '|' '{ printf "%-12s %s\n", $$1, $$2 }'
@@ -64,6 +64,9 @@ test: lint ## everything: lint, units, faults on real processes, real vLLM
 	@$(BIN)/pytest -q -n 2 $(UNITS)
 	@$(BIN)/pytest -q tests/faults $(WHOLE)
 	@$(BIN)/pytest -q tests/end_to_end
+
+soak: setup ## ten minutes of random faults
+	@SOAK_SECONDS=600 $(BIN)/pytest -q -s tests/faults/test_soak.py
 
 test-clients: setup ## published clients of OpenAI's API, each in an environment of its own
 	@$(CLIENTS)/python -c '' 2>/dev/null || "$(PYTHON)" -m venv --clear $(VENV)/clients
