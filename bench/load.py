@@ -68,7 +68,9 @@ class Connection(asyncio.Protocol):
         return connection
 
     async def ask(self, data: bytes) -> tuple[int, bytes]:
-        """One request, one answer. Raises ConnectionError when the server hangs up."""
+        """One request, one answer. Raises ConnectionError when the server hangs up, or has."""
+        if self._transport.is_closing():
+            raise ConnectionResetError("the server had closed the connection")
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(data)
         return await self._answer
