@@ -35,9 +35,7 @@ _PURGE_SECONDS: Final = 600
 _SWEEP_SECONDS: Final = 60
 _MOST_CHORES: Final = 12
 _POLL_SECONDS: Final = 1.0
-"""Between two looks for new batches, of which a ticket tells as well."""
-_LOOK_SECONDS: Final = 0.25
-"""Between two looks for batches that wait for control: a small batch takes no longer than its lines do."""
+"""Between two looks for batches that wait for control, of which a ticket tells as well."""
 _log = structlog.get_logger()
 
 
@@ -136,7 +134,7 @@ class Control:
             Chore("turns", seconds, lambda: turns.run(database, self._publisher.publish)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
             Chore("ingest", _POLL_SECONDS, ingest.run, shared=True),
-            Chore("finalise", _LOOK_SECONDS, finalises, shared=True),
+            Chore("finalise", _POLL_SECONDS, finalises, shared=True),
             Chore("deadlines", seconds, lambda: deadlines.run(database, announce, abort)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
             Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),

@@ -28,19 +28,21 @@ _log = structlog.get_logger()
 
 class Finisher:
     """Records outcomes. After each commit `announce(ended)` hears of them, with the results of those that a client
-    waits for, `deliver()` that webhooks wait to be sent, if any do, and `publish(queue, count)` of the turns of
-    conversations that may run now; none may block."""
+    waits for, `deliver()` that webhooks wait to be sent, if any do, `finalise()` that a batch has nothing left to run,
+    and `publish(queue, count)` of the turns of conversations that may run now; none may block."""
 
     def __init__(
         self,
         database: Database,
         announce: Callable[[Sequence[UUID | Result]], None],
         deliver: Callable[[], None] = lambda: None,
+        finalise: Callable[[], None] = lambda: None,
         publish: Callable[[str, int], None] = lambda queue, count: None,
     ) -> None:
         self._database = database
         self._announce = announce
         self._deliver = deliver
+        self._finalise = finalise
         self._publish = publish
         self._group: GroupCommit[Ending, bool] = GroupCommit(
             self._flush, limit=_COMPANY, size_of=_size, load=_LOAD_BYTES
@@ -94,6 +96,8 @@ class Finisher:
             else:
                 if rows and rows[0].told:
                     self._deliver()
+                if rows and rows[0].ready:
+                    self._finalise()
                 freed = await conversations.free(
                     self._database, [row.id for row in rows if row.flags & Flags.SUCCESSOR]
                 )

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import bell, conversations, metrics, traces, wake
-from jobs.broker import DELIVER_QUEUE
+from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE
 from jobs.database import Database
 from jobs.errors import Conflict
 from jobs.finish import Finisher
@@ -91,6 +91,7 @@ class Life:
                 database,
                 announcer.announce,
                 lambda: publisher.publish(DELIVER_QUEUE, 1, 1),
+                lambda: publisher.publish(CONTROL_QUEUE, 1, 1),
                 lambda queue, turns: publisher.publish(queue, turns, turns, bell=True),
             )
             runner = self._runner = Runner(

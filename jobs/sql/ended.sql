@@ -28,7 +28,7 @@ counted AS (
         FROM answered GROUP BY batch_id
     ) d
     WHERE b.id = d.batch_id AND (SELECT count(*) FROM held) > 0
-    RETURNING b.id, b.ended - d.k AS before
+    RETURNING b.id, b.ended - d.k AS before, b.ended = b.total AS ready
 ),
 numbered AS (
     UPDATE lines
@@ -46,4 +46,4 @@ news AS (
     FROM ended WHERE flags & 64 <> 0
 ),
 -- include: tell
-SELECT id, flags, (SELECT count(*) FROM told) AS told FROM ended
+SELECT id, flags, (SELECT count(*) FROM told) AS told, (SELECT count(*) FROM counted WHERE ready) AS ready FROM ended

@@ -34,4 +34,4 @@ released AS (
 ,
 -- include: ended
 UNION ALL
-SELECT id, NULL, 0 FROM released   -- no flags: it waits again
+SELECT id, NULL, 0, 0 FROM released   -- no flags: it waits again

@@ -33,13 +33,16 @@ class Started:
     worker: UUID
     model_id: int
     jobs: dict[str, UUID] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
+    """The lines at whose end control was called to finalise a batch."""
 
     async def end(self, custom_id: str, outcome: Outcome = DONE) -> None:
         """Claim what waits, if anything does, and end the job of one line."""
         if not hasattr(self, "_held"):
             claimed = await claim.claim(self.database, self.worker, self.model_id, Tier.BATCH, 1000)
             self._held = {job.id: job for job in claimed}
-        assert await Finisher(self.database, lambda ended: None).finish(self._held[self.jobs[custom_id]], outcome)
+        finisher = Finisher(self.database, lambda ended: None, finalise=lambda: self.called.append(custom_id))
+        assert await finisher.finish(self._held[self.jobs[custom_id]], outcome)
 
     async def now(self) -> Batch:
         return await batches.get(self.database, self.batch.tenant_id, self.batch.id)

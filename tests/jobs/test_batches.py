@@ -100,6 +100,7 @@ async def test_the_last_line_hands_the_batch_to_be_finalised(started: Started) -
     assert (now.status, now.ended) == (BatchStatus.FINALIZING, 3)
     assert now.finalizing_at is not None
     assert now.usage is None
+    assert started.called == list(BODIES)[-1:]
 
 
 async def test_lines_that_share_a_job_end_with_it(database: Database, worker: UUID, model_id: int) -> None:
