@@ -21,7 +21,11 @@ async def examine(url: str, prefix: str) -> list[Finding]:
         info: dict[str, Any] = await redis.info()
         unacked: int = await redis.hlen(f"{{{prefix}}}:unacked")
         try:
-            configured: Configured | None = await redis.config_get("maxmemory-policy", "save")
+            # One by one: Redis 6 takes no two names.
+            configured: Configured | None = {
+                **await redis.config_get("maxmemory-policy"),
+                **await redis.config_get("save"),
+            }
         except ResponseError:  # hosted ones let nobody look
             configured = None
     found = [*_role(info), *_policy(info, configured), *_memory(info), *_persistence(info, configured)]

@@ -8,6 +8,7 @@ import pytest
 
 from jobs.secrets import new_key
 from tests.collector import spans
+from tests.jobs.hooks import SECRET
 from tests.processes import Deployment, deployed, eventually
 from tests.receiver import Receiver, receiving
 
@@ -35,9 +36,10 @@ async def deployment(collector: Receiver, tmp_path: Path) -> AsyncIterator[Deplo
 
 async def test_a_callers_trace_goes_on_to_the_webhook(deployment: Deployment, collector: Receiver) -> None:
     async with receiving() as receiver, deployment.client() as client:
+        hook = {"url": receiver.url("/hook"), "secret": SECRET}
         answer = await client.post(
             "/v1/completions",
-            json={"model": "scripted", "prompt": "hi", "max_tokens": 2, "webhook": receiver.url("/hook")},
+            json={"model": "scripted", "prompt": "hi", "max_tokens": 2, "webhook": hook},
             headers={"traceparent": f"00-{TRACE}-{CALLER}-01"},
         )
         assert answer.status_code == 202, answer.text
