@@ -23,6 +23,7 @@ FIGURES: Final = (
     "pipeline",
     "memory",
     "bulk",
+    "documents",
     "large",
     "mixed",
     "webhooks",
