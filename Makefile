@@ -62,7 +62,8 @@ lint: setup ## style, types and import rules
 
 test: lint ## everything: lint, units, faults on real processes, real vLLM
 	@$(BIN)/pytest -q -n 2 $(UNITS)
-	@$(BIN)/pytest -q tests/faults $(WHOLE)
+	@$(BIN)/pytest -q -n 2 tests/faults
+	@$(BIN)/pytest -q $(WHOLE)
 	@$(BIN)/pytest -q tests/end_to_end
 
 soak: setup ## ten minutes of random faults

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 import shlex
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -137,15 +138,15 @@ async def test_links_that_are_silent_for_90_seconds_lose_nothing(network: Networ
 
 
 def submit(host: Host, deployment: Deployment, accepted: set[str]) -> None:
-    """From this host, over the time of both cuts: so many at once, each until it was accepted."""
+    """From this host, over the time of both cuts, each until it was accepted. What a cut held up follows at once."""
 
     async def all_of_them() -> None:
-        gate = asyncio.Semaphore(8)
+        gate, began = asyncio.Semaphore(8), time.monotonic()
         async with deployment.client() as client, asyncio.TaskGroup() as group:
             for number in range(JOBS):
                 await gate.acquire()
                 group.create_task(submit_one(client, gate, accepted, number, delay=1.0))
-                await asyncio.sleep(1.6 * CUT_SECONDS / JOBS)
+                await asyncio.sleep(max(0.0, began + number * 1.5 * CUT_SECONDS / JOBS - time.monotonic()))
 
     with host.inside():
         asyncio.run(all_of_them())
