@@ -104,11 +104,6 @@ def lives(pid: int) -> bool:
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def child_of(pid: int) -> int:
-    (child,) = (child for path in Path("/proc").glob(f"{pid}/task/*/children") for child in path.read_text().split())
-    return int(child)
-
-
 @pytest.fixture(scope="module")
 def environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
@@ -168,15 +163,6 @@ async def test_it_runs_with_what_is_not_the_users_to_choose(vllm: Running) -> No
     config = vllm.engine.app.state.vllm_config  # type: ignore[attr-defined]
     assert config.scheduler_config.policy == "priority"
     assert config.model_config.allowed_media_domains == ["media.invalid"]
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is but one core")
-async def test_on_a_cpu_the_engines_threads_have_their_cores_to_themselves(vllm: Running) -> None:
-    (core,) = vllm.engine.pids()
-    bound = os.sched_getaffinity(child_of(core))
-    assert bound
-    assert not bound & os.sched_getaffinity(0)
-    assert not bound & os.sched_getaffinity(core)
 
 
 @pytest.mark.parametrize("endpoint", REQUESTS)

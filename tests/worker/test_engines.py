@@ -1,9 +1,6 @@
 """Finding an engine by name, its endpoints' schemas, and the processes that a killed worker's engine leaves behind."""
 
-import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +13,7 @@ from jobs.errors import BadRequest
 from jobs.records import Json
 from jobs.settings import Settings
 from tests.engines.scripted import InstantEngine, ScriptedEngine
-from worker.engines import EngineArgumentError, cores, load, schemas, strays
+from worker.engines import EngineArgumentError, load, schemas, strays
 from worker.engines.vllm import VllmEngine
 
 
@@ -141,51 +138,3 @@ def test_a_stranger_with_a_pid_used_again_is_left_alone(tmp_path: Path, sleeper:
 def test_a_damaged_note_is_no_reason_not_to_start(tmp_path: Path) -> None:
     (tmp_path / "engine-1.json").write_text("{")
     assert strays.kill(tmp_path) == []
-
-
-PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', sys.argv[1]])"
-"""An engine's process, whose child computes."""
-CHILD = """if True:
-    import os, threading, time
-    def compute():
-        {bind}
-        print("computing", flush=True)
-        time.sleep(60)
-    threading.Thread(target=compute, daemon=True).start()
-    time.sleep(60)
-"""
-
-
-@contextlib.contextmanager
-def computing(bind: str) -> Iterator[int]:
-    """An engine whose child has a thread that ran `bind`; the engine's pid."""
-    command = [sys.executable, "-c", PARENT, CHILD.format(bind=bind)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as engine:
-        try:
-            assert engine.stdout
-            assert engine.stdout.readline() == "computing\n"
-            yield engine.pid
-        finally:
-            os.killpg(engine.pid, signal.SIGKILL)
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is but one core")
-def test_a_worker_leaves_the_cores_that_its_engine_computes_on_and_comes_back() -> None:
-    ours = os.sched_getaffinity(0)
-    core = min(ours)
-    with computing(f"os.sched_setaffinity(threading.get_native_id(), {{{core}}})") as engine:
-        left = cores.leave([engine])
-        try:
-            assert left == {core}
-            threads = [int(thread) for thread in os.listdir("/proc/self/task")]
-            assert all(os.sched_getaffinity(thread) == ours - {core} for thread in (engine, *threads))
-        finally:
-            cores.back(left)
-    assert os.sched_getaffinity(0) == ours
-
-
-def test_an_engine_that_binds_nothing_shares_the_cores() -> None:
-    ours = os.sched_getaffinity(0)
-    with computing("pass") as engine:
-        assert cores.leave([engine]) == frozenset()
-        assert os.sched_getaffinity(0) == os.sched_getaffinity(engine) == ours

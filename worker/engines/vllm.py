@@ -23,7 +23,7 @@ from jobs.endpoints import INFERENCE
 from jobs.records import Json, Registration
 from jobs.settings import Settings
 from worker.asgi import Application, Headers
-from worker.engines import EngineArgumentError, EngineDead, cores, schemas, strays
+from worker.engines import EngineArgumentError, EngineDead, schemas, strays
 from worker.replay import Replay
 
 if TYPE_CHECKING:
@@ -54,7 +54,6 @@ class VllmEngine:
         self._strangers = multiprocessing.active_children()
         self._loading: asyncio.Future[None] | None = None
         self._stopping = False
-        self._left: frozenset[int] = frozenset()
         self._llm: AsyncLLM | None = None
         self._app: Any = None
         self._lifespan: AbstractAsyncContextManager[Any] | None = None
@@ -90,7 +89,6 @@ class VllmEngine:
         self._app = await _app(self._running(), self._args)
         self._schemas = await asyncio.to_thread(_schemas, self._app)
         await self._warm_up()
-        self._left = cores.leave(self.pids())
         self._lifespan = self._app.router.lifespan_context(self._app)  # vLLM's own: statistics, a frozen heap
         await self._lifespan.__aenter__()
 
@@ -128,7 +126,6 @@ class VllmEngine:
             # Its objects refer to one another; left to Python's end they meet a half-gone Python, with tracebacks.
             gc.unfreeze()
             gc.collect()
-        cores.back(self._left)
         self._ledger.close()
 
     def _running(self) -> "AsyncLLM":
