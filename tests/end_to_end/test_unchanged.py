@@ -52,14 +52,14 @@ async def answer(client: httpx.AsyncClient, path: str, body: Json) -> Any:
 
 @asynccontextmanager
 async def company(client: httpx.AsyncClient) -> AsyncIterator[None]:
-    """Six sampled streams and another model's embeddings that run all the time."""
+    """Six sampled streams and another model's embeddings that run all the time: one that fails fails the test."""
     speaking = [asyncio.Event() for _ in range(6)]
 
     async def speak(number: int) -> None:
         body = COMPANY | {"messages": [{"role": "user", "content": f"speaker {number}"}]}
         while True:
             async with client.stream("POST", CHAT, json=body) as response:
-                assert response.status_code == 200
+                assert response.status_code == 200, await response.aread()
                 async for _ in response.aiter_lines():
                     speaking[number].set()
 
@@ -67,23 +67,21 @@ async def company(client: httpx.AsyncClient) -> AsyncIterator[None]:
         while True:
             await answer(client, "/v1/embeddings", {"model": EMBED, "input": ["once", "upon"]})
 
-    others = [asyncio.create_task(speak(number)) for number in range(6)] + [asyncio.create_task(embed())]
-    try:
+    async with asyncio.TaskGroup() as group:
+        others = [group.create_task(speak(number)) for number in range(6)] + [group.create_task(embed())]
         async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(*(event.wait() for event in speaking))
         yield
-        assert not any(task.done() for task in others), "somebody left"
-    finally:
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
 
 async def test_two_hundred_answers_and_their_probabilities_are_vllms_own(stack: Stack) -> None:
     asked = requests()
     async with httpx.AsyncClient(base_url=stack.engines[TINY], timeout=PATIENCE_SECONDS, trust_env=False) as vllm:
         alone = [await answer(vllm, path, body) for path, body in asked]
-    async with stack.deployment.client() as ours, company(ours):
-        ours.timeout = PATIENCE_SECONDS
-        together = await asyncio.gather(*(answer(ours, path, body) for path, body in asked))
+    async with stack.deployment.client() as ours, stack.deployment.client() as others:
+        ours.timeout = others.timeout = PATIENCE_SECONDS
+        async with company(others):
+            together = await asyncio.gather(*(answer(ours, path, body) for path, body in asked))
     assert [differing(*pair) for pair in zip(alone, together, strict=True)] == [{}] * 200
