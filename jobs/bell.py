@@ -1,7 +1,7 @@
 """A bell per engine's queue: rung when jobs came, heard by one worker that has a slot free.
 
 A ticket goes through two threads of Celery before it reaches a worker's loop, this is a blocking pop on that loop. One
-ring at most stands in Redis; where it still does, nobody listens, and a ticket says the rest.
+ring at most stands in Redis: whoever has a slot free next hears it at once, so it says all that a ticket would.
 """
 
 import asyncio
@@ -23,14 +23,14 @@ _RETRY_SECONDS: Final = 0.5
 _log = structlog.get_logger()
 
 
-def ring(redis: "Redis", prefix: str, queue: str) -> tuple[bool, int]:
-    """Ring once: whether no earlier ring stood, and how many tickets stand in the queue, in one round trip."""
+def ring(redis: "Redis", prefix: str, queue: str) -> int:
+    """Ring once, and say in the same round trip how many tickets stand in the queue."""
     with redis.pipeline(transaction=False) as pipeline:
         pipeline.rpush(_key(prefix, queue), b"")
         pipeline.ltrim(_key(prefix, queue), 0, 0)
         pipeline.llen(f"{{{prefix}}}:{queue}")
-        standing, _, tickets = pipeline.execute()
-    return standing == 1, tickets
+        _, _, tickets = pipeline.execute()
+    return int(tickets)
 
 
 async def rings(

@@ -57,8 +57,8 @@ class Publisher:
     def publish(self, queue: str, jobs: int, window: int, *, bell: bool = False) -> None:
         """Say that `jobs` more wait in `queue`, which wants at most `window` tickets to stand in it. Never blocks.
 
-        With `bell` a worker that listens is told without a ticket. What comes while the thread is busy is added up,
-        so this holds one entry a queue, however slow Redis is.
+        With `bell` the first worker that listens is told without a ticket. What comes while the thread is busy is added
+        up, so this holds one entry a queue, however slow Redis is.
         """
         with self._lock:
             before = self._waiting.get(queue, _Asked(0, 0, False))
@@ -119,10 +119,10 @@ class Publisher:
     def _missing(self, queue: str, asked: _Asked) -> int:
         """How many tickets to add: one that stands in the list already is as good as a new one, and so is the bell."""
         if asked.bell:
-            rung, outstanding = bell.ring(self._redis, self._prefix, queue)
+            outstanding = bell.ring(self._redis, self._prefix, queue)
         else:
-            rung, outstanding = False, int(self._redis.llen(f"{{{self._prefix}}}:{queue}"))
-        return max(0, min(-(-asked.jobs // JOBS_PER_TICKET) - rung, asked.window - outstanding))
+            outstanding = int(self._redis.llen(f"{{{self._prefix}}}:{queue}"))
+        return max(0, min(-(-asked.jobs // JOBS_PER_TICKET) - asked.bell, asked.window - outstanding))
 
     def _connect(self) -> None:
         if self._connection is not None:

@@ -80,12 +80,15 @@ class Runner:
         self._paused_until = 0.0
         self._suspects_had_their_turn = False
         self._suspects_not_before = 0.0
+        self._listening = asyncio.Event()
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Claim whenever slots are free, until `stop`; a claim in flight is then waited for, but not started."""
         while not self.stopping:
+            self._listening.set()
             await self._slots.rung(_POLL_SECONDS * random.uniform(0.9, 1.1))
+            self._listening.clear()
             try:
                 await self._hand_back()
                 if self._slots.free and self._may_claim():
@@ -95,6 +98,7 @@ class Runner:
                 away = isinstance(error, (SQLAlchemyError, OSError, TimeoutError))
                 _log.warning("cannot claim", error=str(error), exc_info=not away)
                 self._pause(_POLL_SECONDS)
+        self._listening.set()
 
     async def settle(self) -> None:
         """Pay flows back and learn, once a second, for ever."""
@@ -116,8 +120,10 @@ class Runner:
         self.ring()
 
     async def ready(self) -> bool:
-        """Return when a slot is free and may be claimed for; False if that will never be again."""
+        """Return when a slot is free and may be claimed for, and the claim loop waits for news: while it claims or lets
+        jobs gather, one ring stands in Redis for all that come. False if that will never be again."""
         await self._slots.room()
+        await self._listening.wait()
         while not self.stopping and not self._may_claim():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), _POLL_SECONDS / 10)

@@ -159,7 +159,7 @@ async def test_the_bell_brings_jobs_without_a_ticket(start: Start, settings: Set
     with redis.Redis.from_url(str(settings.redis_url)) as client:
         await until(lambda: client.info("clients")["blocked_clients"] == 2)  # the bell's listener, and Celery's
         jobs = await place.submit(3)
-        assert bell.ring(client, settings.redis_prefix, queue) == (True, 0)
+        assert bell.ring(client, settings.redis_prefix, queue) == 0
         await until(lambda: place.began(jobs))
     assert await worker.ends(signal.SIGTERM) == 0, worker.said()
     assert "Traceback" not in worker.said()
