@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from control.rows import Rows
+from control.sums import Sums
 from jobs import ids, input_lines, payload
 from jobs.accept import FlowKey
 from jobs.admission.admit import Admission, Submit
@@ -108,6 +109,7 @@ class Reading:
         self._flows: dict[int, int] = {}
         self._first: dict[int, bytes] = {}
         self._rows = Rows()
+        self._sums = Sums(batch.tenant_id, batch.endpoint, settings)
         self.errors: list[Json] = []
         self.model: str | None = None
         self.jobs: Counter[int] = Counter()
@@ -132,7 +134,7 @@ class Reading:
                     await self._write(connection)
         except FileNotFoundError:
             return self._fault(None, BadRequest("Cannot find the input file.", param="file_id", code="invalid_request"))
-        self._judge_as_a_whole()
+        await self._judge_as_a_whole(connection)
         await self._write(connection)
 
     def raise_faults(self) -> None:
@@ -163,6 +165,7 @@ class Reading:
             message = f"The custom_id '{line.custom_id:.100}' was used by an earlier line."
             raise BadRequest(message, param="custom_id", code="duplicate_custom_id")
         model = self._model_of(line)
+        self._sums.line(line.body)
         if self.errors:
             return
         body = payload.write(line.body)
@@ -187,6 +190,7 @@ class Reading:
                 return self._rows.copy(self._batch.id, number, line.custom_id, shared, self._first_lines[before])
             self._shared += job.id.bytes
             self._first_lines.append(number)
+        self._sums.job(job)
         place = self._places.of(line.body, number)
         self._first[job.model_id] = min(self._first.get(job.model_id, place), place)
         self.jobs[job.model_id] += 1
@@ -220,7 +224,7 @@ class Reading:
             self._flows[model_id] = flow.id
         return self._flows[model_id]
 
-    def _judge_as_a_whole(self) -> None:
+    async def _judge_as_a_whole(self, connection: Driver) -> None:
         limit = self._settings.batch_line_limit
         if self.total > limit:
             message = f"The input file has {self.total} requests, and a batch may have {limit}."
@@ -228,6 +232,10 @@ class Reading:
         elif self.total == 0:
             message = "The input file is empty. Please ensure that the batch contains at least one request."
             self._fault(None, BadRequest(message, code="empty_file"))
+        try:
+            await self._sums.check(connection)
+        except BadRequest as error:
+            self._fault(None, error)
 
     def _fault(self, line: int | None, error: LonghaulError) -> None:
         self._rows.clear()

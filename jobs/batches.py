@@ -189,7 +189,7 @@ def _batch(row: Any) -> Batch:
         failed=row.failed,
         ended=row.ended,
         usage=Usage(row.input_tokens, row.cached_tokens, row.output_tokens, row.reasoning_tokens)
-        if status.terminal and status is not BatchStatus.FAILED
+        if status not in (BatchStatus.VALIDATING, BatchStatus.FAILED)
         else None,
         created_at=row.created_at,
         expires_at=row.expires_at,

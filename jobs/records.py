@@ -274,7 +274,8 @@ class NewBatch:
 class Batch:
     """One batch with everything the batch object shows. `ended` counts lines however they ended.
 
-    `errors` are what fails the file as a whole: `{code, message, param, line}` each. `usage` is known at its end.
+    `errors` are what fails the file as a whole: `{code, message, param, line}` each. `usage` is that of the jobs that
+    have ended so far, None where none could.
     """
 
     id: UUID

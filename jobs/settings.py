@@ -134,6 +134,19 @@ class Settings(BaseSettings):
     batch_line_limit: int = Field(
         50_000, alias="LONGHAUL_BATCH_LINES", ge=1, description="Most requests in one batch; OpenAI has 50,000."
     )
+    batch_embedding_inputs: int = Field(
+        50_000,
+        alias="LONGHAUL_BATCH_EMBEDDING_INPUTS",
+        ge=1,
+        description="Most texts that one batch may embed, else it fails with `too_many_inputs`; OpenAI has 50,000.",
+    )
+    batch_enqueued_tokens: int | None = Field(
+        None,
+        alias="LONGHAUL_BATCH_ENQUEUED_TOKENS",
+        ge=1,
+        description="Most tokens, as they are estimated, that may wait in a tenant's batches for a model; a batch over "
+        "it fails with `token_limit_exceeded`. Unset: any number.",
+    )
     batch_mixed_models: bool = Field(
         False, alias="LONGHAUL_BATCH_MIXED_MODELS", description="Allow requests for several models in one batch."
     )

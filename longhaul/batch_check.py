@@ -182,7 +182,10 @@ def in_words(estimate: Json) -> str:
             f"time        at most {timedelta(seconds=round(seconds))}" + (", without those" if unlimited else "")
         )
     if estimate["checked_against"] == "openai":
-        lines.append("Checked against OpenAI's own parameters and ranges; --schemas FILE checks by the engine's too.")
+        lines.append(
+            "Checked against OpenAI's own parameters and ranges; --schemas FILE checks by the engine's too: "
+            "`longhaul models schemas MODEL > FILE`."
+        )
     return "\n".join(lines)
 
 

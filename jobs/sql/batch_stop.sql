@@ -8,6 +8,6 @@ WITH ended AS (
         WHERE flow_id = ANY(CAST(:flows AS bigint[])) AND status = 'queued' AND blocked_on IS NULL ORDER BY id
     ) q
     WHERE jobs.id = q.id AND jobs.status = 'queued'
-    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status, true AS was_queued
+    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status, true AS was_queued, NULL::int[] AS tokens
 ),
 -- include: ended

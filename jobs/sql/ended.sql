@@ -1,4 +1,5 @@
--- The terminal gate: every statement that ends jobs closes with this. `ended` says which, how, and which were queued.
+-- The terminal gate: every statement that ends jobs closes with this. `ended` says which, how, which were queued, and
+-- each one's input, cached, output and reasoning tokens, if it ran. To its batch they count once: not for copies.
 -- A batch whose last line ends is ready to be finalised. Lock order: flows, jobs by id, batches.
 -- Flags: 1 its own webhook, 2 lines, 32 its end is told, 64 of a response, 128 that is incomplete.
 closed AS (
@@ -8,7 +9,8 @@ closed AS (
     WHERE flows.id = d.flow_id
 ),
 answered AS MATERIALIZED (
-    SELECT l.batch_id, l.line, e.status, row_number() OVER (PARTITION BY l.batch_id ORDER BY l.line) AS place
+    SELECT l.batch_id, l.line, e.status, row_number() OVER (PARTITION BY l.batch_id ORDER BY l.line) AS place,
+           CASE WHEN l.copy_of IS NULL THEN e.tokens END AS tokens
     FROM ended e JOIN lines l ON l.job_id = e.id
     WHERE e.flags & 2 <> 0
 ),
@@ -20,11 +22,17 @@ counted AS (
     SET ended = b.ended + d.k,
         completed = b.completed + d.completed,
         failed = b.failed + d.failed,
+        input_tokens = b.input_tokens + d.input,
+        cached_tokens = b.cached_tokens + d.cached,
+        output_tokens = b.output_tokens + d.output,
+        reasoning_tokens = b.reasoning_tokens + d.reasoning,
         status = CASE WHEN b.status = 'in_progress' AND b.ended + d.k = b.total THEN 'finalizing' ELSE b.status END,
         finalizing_at = CASE WHEN b.ended + d.k = b.total THEN now() END
     FROM (
         SELECT batch_id, count(*) AS k, count(*) FILTER (WHERE status = 'completed') AS completed,
-               count(*) FILTER (WHERE status = 'failed') AS failed
+               count(*) FILTER (WHERE status = 'failed') AS failed,
+               coalesce(sum(tokens[1]), 0) AS input, coalesce(sum(tokens[2]), 0) AS cached,
+               coalesce(sum(tokens[3]), 0) AS output, coalesce(sum(tokens[4]), 0) AS reasoning
         FROM answered GROUP BY batch_id
     ) d
     WHERE b.id = d.batch_id AND (SELECT count(*) FROM held) > 0

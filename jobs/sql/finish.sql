@@ -16,7 +16,7 @@ ended AS (
     FROM outcome o
     WHERE jobs.id = o.id AND jobs.lease_token = o.lease_token AND jobs.worker_id IS NOT NULL
     RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags | CASE WHEN o.incomplete THEN 128 ELSE 0 END AS flags,
-              jobs.status, false AS was_queued
+              jobs.status, false AS was_queued, ARRAY[o.input, o.cached, o.output, o.reasoning] AS tokens
 ),
 stored AS (
     INSERT INTO results (job_id, status_code, body, error_code, error_message, input_tokens, cached_tokens, output_tokens,

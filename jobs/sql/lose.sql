@@ -10,7 +10,7 @@ WITH ended AS (
     ) b
     WHERE jobs.id = b.id AND jobs.status = b.was AND jobs.flow_id = ANY(CAST(:locked AS bigint[]))
     RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status,
-              b.was = 'queued' AND jobs.blocked_on IS NULL AS was_queued
+              b.was = 'queued' AND jobs.blocked_on IS NULL AS was_queued, NULL::int[] AS tokens
 ),
 stored AS (
     INSERT INTO results (job_id, error_code, error_message)

@@ -16,7 +16,7 @@ ended AS (
     SET status = 'failed', finished_at = now(), worker_id = NULL, losses = l.losses
     FROM lost l
     WHERE jobs.id = l.id AND l.doomed AND jobs.status = 'in_progress' AND jobs.worker_id = :worker
-    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status, false AS was_queued
+    RETURNING jobs.id, jobs.flow_id, jobs.tenant_id, jobs.flags, jobs.status, false AS was_queued, NULL::int[] AS tokens
 ),
 stored AS (
     INSERT INTO results (job_id, error_code, error_message)

@@ -3,7 +3,7 @@ WITH ended AS (
     UPDATE jobs
     SET status = 'failed', finished_at = now()
     WHERE id = ANY(CAST(:ids AS uuid[])) AND status = 'queued' AND flow_id = ANY(CAST(:locked AS bigint[]))
-    RETURNING id, flow_id, tenant_id, flags, status, blocked_on IS NULL AS was_queued
+    RETURNING id, flow_id, tenant_id, flags, status, blocked_on IS NULL AS was_queued, NULL::int[] AS tokens
 ),
 stored AS (
     INSERT INTO results (job_id, error_code, error_message)

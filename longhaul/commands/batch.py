@@ -101,7 +101,7 @@ def check(
     schemas: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", exists=True, dir_okay=False, help="JSON object: the engine's schema of each endpoint."
+            metavar="FILE", exists=True, dir_okay=False, help="The engine's, as `longhaul models schemas` prints them."
         ),
     ] = None,
     tokens_per_second: Annotated[

@@ -8,12 +8,12 @@ import pytest
 
 from control import finalise, purge
 from control.ingest import Ingest
-from jobs import batches, cancel, deliveries, ids, lease
+from jobs import batches, cancel, deliveries, files, ids, lease
 from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.migrate import BODIES, DAYS_AHEAD
-from jobs.records import IdempotencyKey
-from tests.control.batches import MakeBatch, chat
+from jobs.records import IdempotencyKey, NewBatch
+from tests.control.batches import CHAT, MakeBatch, chat
 from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob
 from tests.jobs.ledger import rows, value
@@ -133,6 +133,32 @@ async def test_idempotency_keys_are_kept_a_day(database: Database, accept: Accep
     await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours' WHERE key = 'old'")
     assert await purge.run(database, 30) == 1
     assert await value(database, "SELECT array_agg(key) FROM idempotency") == ["new"]
+
+
+async def test_a_batchs_key_is_kept_until_a_day_after_its_end(database: Database) -> None:
+    for name in ("running", "over", "just over"):
+        key = IdempotencyKey(name, HASH)
+        await batches.create(database, NewBatch(ids.new(), 1, CHAT, ids.new(), "720h", 2_592_000, key=key))
+    over = (
+        "UPDATE batches SET status = 'completed', completed_at = now() - CAST(%s AS interval)"
+        " WHERE id = (SELECT object_id FROM idempotency WHERE key = %s)"
+    )
+    await rows(database, over, "25 hours", "over")
+    await rows(database, over, "23 hours", "just over")
+    await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours'")
+    assert await purge.run(database, 30) == 1
+    assert await value(database, "SELECT array_agg(key ORDER BY key) FROM idempotency") == ["just over", "running"]
+
+
+async def test_a_files_key_is_kept_with_the_file(database: Database) -> None:
+    for name in ("deleted", "expired", "kept"):
+        file = files.NewFile(ids.new(), 1, "batch", "in.jsonl", 1, name, expires_seconds=2_592_000)
+        await files.create(database, file, IdempotencyKey(name, HASH))
+    await rows(database, "UPDATE files SET deleted_at = now() WHERE blob = 'deleted'")
+    await rows(database, "UPDATE files SET expires_at = now() WHERE blob = 'expired'")
+    await rows(database, "UPDATE idempotency SET created_at = now() - interval '25 hours'")
+    assert await purge.run(database, 30) == 2
+    assert await value(database, "SELECT array_agg(key) FROM idempotency") == ["kept"]
 
 
 async def test_workers_that_went_long_ago_are_forgotten(database: Database, worker: UUID) -> None:

@@ -1,6 +1,7 @@
 """Batches as rows: made once, stopped at any point, and what their lines became."""
 
 import asyncio
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -9,7 +10,7 @@ from jobs import batches, claim, ids, lease
 from jobs.database import Database
 from jobs.errors import Conflict, NotFound, Unprocessable
 from jobs.finish import Finisher
-from jobs.records import Batch, IdempotencyKey, Tier
+from jobs.records import Batch, IdempotencyKey, Tier, Usage
 from jobs.states import BatchStatus, Status
 from tests.jobs.batch_rows import DONE, FAULT, Started, finalise, new_batch, refuse, start
 from tests.jobs.ledger import assert_counters_are_true, rows, statuses, value, waits_for_a_lock
@@ -99,7 +100,6 @@ async def test_the_last_line_hands_the_batch_to_be_finalised(started: Started) -
     now = await started.now()
     assert (now.status, now.ended) == (BatchStatus.FINALIZING, 3)
     assert now.finalizing_at is not None
-    assert now.usage is None
     assert started.called == list(BODIES)[-1:]
 
 
@@ -227,6 +227,16 @@ async def test_the_usage_of_an_ended_batch_is_that_of_its_row(database: Database
     usage = (await started.now()).usage
     assert usage is not None
     assert (usage.input, usage.cached, usage.output, usage.reasoning) == (6, 1, 4, 2)
+
+
+async def test_the_usage_so_far_is_shown_while_a_batch_runs(database: Database, worker: UUID, model_id: int) -> None:
+    started = await start(database, worker, model_id, BODIES, copies=[("a2", "a")])
+    assert (await started.now()).usage == Usage()
+    await started.end("a", replace(DONE, usage=Usage(input=3, cached=1, output=2, reasoning=1)))
+    await started.end("b", replace(FAULT, usage=Usage(input=5)))
+    assert (await started.now()).usage == Usage(input=8, cached=1, output=2, reasoning=1)
+    await batches.cancel(database, 1, started.batch.id)
+    assert (await started.now()).usage == Usage(input=8, cached=1, output=2, reasoning=1)
 
 
 @pytest.mark.parametrize("end", ["cancel", "expire"])

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from tests.engines.script import ENDPOINTS
 from tests.longhaul.conftest import Service
 
 Command = Callable[..., Result]
@@ -153,6 +154,18 @@ def test_models_and_workers_are_listed(longhaul: Command) -> None:
     assert worker["model"] == "scripted"
     assert "scripted" in longhaul("workers").stdout
     assert longhaul("models", "retire", "no-such-model").exit_code == 1
+
+
+def test_a_models_schemas_are_printed_as_check_reads_them(longhaul: Command, tmp_path: Path) -> None:
+    printed = longhaul("models", "schemas", "scripted")
+    assert json.loads(printed.stdout).keys() == ENDPOINTS.keys()
+    schemas, source = tmp_path / "schemas.json", tmp_path / "in.jsonl"
+    schemas.write_text(printed.stdout)
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "Hi."}], "top_k": "2"}
+    source.write_text(json.dumps({"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}))
+    checked = longhaul("batch", "check", str(source), "--schemas", str(schemas))
+    assert (checked.exit_code, "top_k" in checked.stdout) == (1, True)
+    assert longhaul("models", "schemas", "no-such-model").exit_code == 1
 
 
 def test_without_a_service_the_exit_code_is_3_and_the_line_says_what_to_do(longhaul: Command, tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    up = Up(tmp_path_factory.mktemp("up") / "home")
+    up = Up(tmp_path_factory.mktemp("up") / "home", {"LONGHAUL_TEST_ALIASES": "from-the-environment"})
     try:
         up.ready()
         yield up
@@ -141,6 +141,15 @@ def test_a_second_one_on_the_same_folder_ends_with_a_message(running: Up) -> Non
 
 def test_every_part_is_in_a_session_of_its_own(running: Up) -> None:
     assert set(running.pids()) == set(PARTS)
+
+
+def test_variables_that_are_set_for_it_reach_the_engine(running: Up) -> None:
+    """As VLLM_USE_MODELSCOPE has to; what the scripted engine reads there can be seen."""
+    exports = read_exports(running.home / "client.env")
+    answer = httpx.get(
+        f"{exports['OPENAI_BASE_URL']}/models", headers={"Authorization": f"Bearer {exports['OPENAI_API_KEY']}"}
+    )
+    assert "from-the-environment" in {model["id"] for model in answer.json()["data"]}
 
 
 @pytest.mark.parametrize("part", PARTS)
