@@ -83,6 +83,12 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
     assert len(names) == len(set(names))
 
 
+def test_what_is_missed_does_not_wait_for_a_first_model() -> None:
+    expressions = [rule["expr"] for rule in alerts() if re.search(r"\babsent|\bvector", rule["expr"])]
+    assert expressions
+    assert all("model" not in LABELS[name] for each in expressions for name in promql.metrics(each))
+
+
 def test_the_dashboards_panels_do_not_overlap_and_have_a_title_and_a_unit() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
