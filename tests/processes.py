@@ -132,6 +132,15 @@ class Deployment:
         self.parts[name] = process
         return process
 
+    async def run(self, command: str, *arguments: str, **environment: str) -> str:
+        """What `longhaul COMMAND` says, which has to end well within a minute."""
+        process = self.spawn(command, None, *arguments, **environment)
+        code = await process.ended(60)
+        said = process.log.read_text()
+        assert code == 0, said
+        del self.parts[command]
+        return said
+
     async def start_api(self) -> Process:
         process = self.spawn("api")
         await self.until_ready()
