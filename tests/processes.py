@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import UUID, uuid4
 
 import httpx
@@ -22,6 +22,8 @@ from longhaul.embedded import EmbeddedPostgres, EmbeddedRedis, free_port
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
+PROGRAM: Final = (sys.executable, "-P", "-m", "longhaul")
+"""`longhaul`, as this checkout has it."""
 
 
 class Process:
@@ -95,6 +97,7 @@ class Deployment:
         self.port = free_port()
         self.parts: dict[str, Process] = {}
         self.environment = dict(environment)
+        self.program: Sequence[str] = PROGRAM
 
     @property
     def base_url(self) -> str:
@@ -125,12 +128,21 @@ class Deployment:
         """Run `longhaul PART`, known as `name`, not waiting for it to be of use."""
         name = name or part
         process = Process(
-            [sys.executable, "-P", "-m", "longhaul", part, *arguments],
+            [*self.program, part, *arguments],
             {**self._environment(), **environment},
             self.folder / f"{name}.log",
         )
         self.parts[name] = process
         return process
+
+    async def run(self, command: str, *arguments: str, **environment: str) -> str:
+        """What `longhaul COMMAND` says, which has to end well within a minute."""
+        process = self.spawn(command, None, *arguments, **environment)
+        code = await process.ended(60)
+        said = process.log.read_text()
+        assert code == 0, said
+        del self.parts[command]
+        return said
 
     async def start_api(self) -> Process:
         process = self.spawn("api")

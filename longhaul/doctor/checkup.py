@@ -10,9 +10,10 @@ from jobs.settings import Settings
 from longhaul import deployment
 from longhaul.deployment import NotFoundHere
 from longhaul.doctor import blobs, database, egress, redis, work
-from longhaul.doctor.finding import Finding, trouble
+from longhaul.doctor.finding import Finding, Level, trouble
 
 _START: Final = "Start it, or set DATABASE_URL right. Until then nothing is accepted and nothing ends."
+_OWNER: Final = "Let DATABASE_URL name the role that ran `longhaul migrate`: the tables are its own."
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -31,8 +32,11 @@ async def _database(settings: Settings) -> list[Finding]:
         found += await database.examine(store)
         found += await work.examine(store, settings.lease_seconds)
         found += await egress.examine(store, settings, deployment.secret_key(settings))
-    except ProgrammingError:  # a schema that is not ours, of which there is a finding already
-        pass
+    except ProgrammingError as error:
+        # A schema of another release, which has been found, may lack what was asked for.
+        if not any(finding.check == "schema" and finding.level is not Level.OK for finding in found):
+            reason = str(error.orig).splitlines()[0]
+            found.append(trouble("database", f"It cannot be read: {reason}", _OWNER))
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         reason = str(error.orig if isinstance(error, OperationalError) else error).splitlines()[0]
         found.append(trouble("database", f"It does not answer: {reason}", _START))

@@ -7,7 +7,8 @@ from typing import Final
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 _RANGE: Final = re.compile(r"\[[^\]]*\]")
 _LABEL_LIST: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
-_SELECTOR: Final = re.compile(r"([A-Za-z_:][\w:]*)\s*\{([^}]*)\}")
+_SELECTOR: Final = re.compile(rf"([A-Za-z_:][\w:]*)\s*\{{((?:[^\"}}]|{_STRING.pattern})*)\}}")
+_MATCHER: Final = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"')
 _NAME: Final = re.compile(r"(?<![\w:$.])([A-Za-z_:][\w:]*)\b(?!\s*\()")
 _WORDS: Final = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
 
@@ -19,8 +20,13 @@ def metrics(expression: str) -> set[str]:
     return {name for name in _NAME.findall(bare) if name.lower() not in _WORDS}
 
 
-def matched_labels(expression: str) -> Iterator[tuple[str, str]]:
-    """Each metric with each label by which it is selected."""
-    for name, matchers in _SELECTOR.findall(_STRING.sub('""', expression)):
-        for label in re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers):
-            yield name, label
+def matchers(expression: str) -> Iterator[tuple[str, str, str]]:
+    """Each metric with each label by which it is selected, and the regular expression that its values match."""
+    for name, selector in _SELECTOR.findall(expression):
+        for label, operator, value in _MATCHER.findall(selector):
+            yield name, label, value if operator.endswith("~") else re.escape(value)
+
+
+def joined_labels(expression: str) -> set[str]:
+    """The labels by which series are put together or beside one another: by (...), on (...)."""
+    return set(re.findall(r"\w+", " ".join(_LABEL_LIST.findall(expression))))

@@ -21,6 +21,11 @@ from worker import watchdog
 PARTS = {"api", "control", "worker", "worker-cpu", "migrate"}
 STORES = {"postgres", "redis"}
 ELSEWHERE = {
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_TRACES_SAMPLER",
+    "OTEL_TRACES_SAMPLER_ARG",
+    "OTEL_SERVICE_NAME",
+    "OTEL_RESOURCE_ATTRIBUTES",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_REGION",
@@ -74,6 +79,7 @@ def test_every_setting_reaches_every_part(started: dict[str, Service], part: str
     known = {str(field.alias) for field in Settings.model_fields.values()}
     passed = set(started[part].spec["environment"])
     fixed = {name for name in dockerfile.stages()["base"].environment if name.startswith("LONGHAUL_")}
+    assert passed >= ELSEWHERE
     assert passed - ELSEWHERE | fixed | {"LONGHAUL_WORKER_ID"} == known  # each container's worker is another one
 
 

@@ -182,3 +182,9 @@ def test_workers_are_scaled_from_none_by_how_many_are_wanted() -> None:
     assert trigger["type"] == "prometheus"
     assert "longhaul_workers_wanted" in trigger["metadata"]["query"]
     assert trigger["metadata"]["threshold"] == "1"
+
+
+def test_a_first_worker_may_load_and_make_its_model_known_before_it_counts_as_idle() -> None:
+    scaled = found("ScaledObject")["longhaul-worker"]["spec"]
+    (container,) = pod(found("Deployment")["longhaul-worker"])["containers"]
+    assert scaled["initialCooldownPeriod"] > seconds(container["startupProbe"])

@@ -1,7 +1,8 @@
 """Each service's own command, run here as Compose would: on servers of somebody's own, with the environment it gets.
 
 The stores are an operator's: ports and passwords of their own, a database and a role by other names, TLS before Redis.
-They run with the options that docker-compose.yml gives its own two.
+Redis runs by docker-compose.yml's own command. PostgreSQL runs with the options of its command, but for the memory; its
+image's entrypoint, which makes the folder, the role and the database, has no part here, nor has its health check.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ PASSWORD = "p@ss:w/rd?&#%"
 PROGRAMS = f"{Path(sys.prefix) / 'bin'}:{ROOT / 'deploy'}:{os.environ['PATH']}"
 ANSWERS = {"LONGHAUL_ENGINE": "tests.engines.scripted:factory", "PYTHONPATH": str(ROOT)}
 """In the place of the image's vLLM, an engine that needs no GPU."""
+WORKERS = ("worker", "worker-cpu")
+"""Of the profiles gpu and cpu."""
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +151,7 @@ async def containers(postgres_url: str, front: Front, tmp_path: Path) -> AsyncIt
     env_file = make_env(tmp_path)
     with env_file.open("a") as lines:
         lines.writelines(f"{name}={value}\n" for name, value in own.items())
-    found = Containers(await asyncio.to_thread(services, env_file, "cpu"), tmp_path)
+    found = Containers(await asyncio.to_thread(services, env_file, "gpu", "cpu"), tmp_path)
     try:
         assert await found.start("migrate").ended(60) == 0, found.running["migrate"].log.read_text()
         yield found
@@ -161,8 +164,9 @@ def stranger(front: Front) -> str:
     return f"rediss://:{quote(PASSWORD, safe='')}@127.0.0.1:{front.port}/2"
 
 
-async def test_work_goes_through_all_of_them_and_each_ends_in_its_grace(containers: Containers) -> None:
-    parts = ("api", "control", "worker-cpu")
+@pytest.mark.parametrize("worker", WORKERS)
+async def test_work_goes_through_all_of_them_and_each_ends_in_its_grace(containers: Containers, worker: str) -> None:
+    parts = ("api", "control", worker)
     for part in parts:
         containers.start(part)
     for part in parts:
@@ -181,19 +185,20 @@ async def test_work_goes_through_all_of_them_and_each_ends_in_its_grace(containe
         assert await containers.running[part].ended(containers.services[part].stop_grace_seconds) == 0
 
 
-async def test_a_worker_is_healthy_only_once_it_serves(containers: Containers) -> None:
-    worker = containers.start("worker-cpu", LONGHAUL_TEST_START="3600")
+@pytest.mark.parametrize("name", WORKERS)
+async def test_a_worker_is_healthy_only_once_it_serves(containers: Containers, name: str) -> None:
+    worker = containers.start(name, LONGHAUL_TEST_START="3600")
 
     async def answers() -> bool:
         with contextlib.suppress(httpx.TransportError):
             async with httpx.AsyncClient(trust_env=False) as http:
-                return (await http.get(f"http://127.0.0.1:{containers.ports['worker-cpu']}/livez")).status_code == 200
+                return (await http.get(f"http://127.0.0.1:{containers.ports[name]}/livez")).status_code == 200
         return False
 
     await eventually(answers, 60, "the worker lives")
-    assert not containers.healthy("worker-cpu")
+    assert not containers.healthy(name)
     worker.send(signal.SIGTERM)
-    assert await worker.ended(containers.services["worker-cpu"].stop_grace_seconds) == 0
+    assert await worker.ended(containers.services[name].stop_grace_seconds) == 0
 
 
 @pytest.mark.parametrize("part", ["api", "control"])

@@ -1,17 +1,24 @@
 """The dashboard, the alerts and the page about metrics name what exists, and the page names all of it."""
 
+import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from jobs import metrics
+from control import app, deliver, measure, timetable
+from jobs import deliveries, finish, metrics
+from jobs.records import Tier
+from jobs.states import Status
 from tests.deploy import promql
 
 ROOT: Final = Path(__file__).parents[2]
@@ -29,6 +36,24 @@ def series(metric: MetricWrapperBase) -> set[str]:
     (family,) = metric.describe()
     ends = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     return {family.name + end for end in ends[family.type]}
+
+
+def strings(module: ModuleType) -> set[str]:
+    """Every string in its source."""
+    found = (node.value for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Constant))
+    return {value for value in found if isinstance(value, str)}
+
+
+VALUES: Final = {
+    "tier": {tier.label for tier in Tier},
+    "status": {*Status, *(str(status.value) for status in HTTPStatus)},
+    "outcome": strings(deliver) | set(deliveries.DeliveryStatus),
+    "state": strings(measure),
+    "chore": strings(app),
+    "end": strings(timetable),
+    "kind": strings(finish),
+}
+"""What the labels with a closed set of values may say, by the code that says it."""
 
 
 LABELS: Final = {name: {*metric._labelnames, *ANYWHERE} for metric in OURS for name in series(metric)}
@@ -60,7 +85,8 @@ EXPRESSIONS: Final = [
 def test_the_reader_of_expressions_finds_their_metrics() -> None:
     expression = 'sum by (le, a) (rate(x_total{b=~"c d"}[$__rate_interval])) / on (e) group_left (f) (g:h > 1 and i)'
     assert promql.metrics(expression) == {"x_total", "g:h", "i"}
-    assert list(promql.matched_labels(expression)) == [("x_total", "b")]
+    assert list(promql.matchers(expression)) == [("x_total", "b", "c d")]
+    assert promql.joined_labels(expression) == {"le", "a", "e", "f"}
 
 
 @pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
@@ -71,8 +97,17 @@ def test_every_metric_that_is_named_exists_with_these_labels(where: str, express
     if theirs:
         assert theirs <= vllms()
     assert named - theirs <= LABELS.keys()
-    for name, label in promql.matched_labels(expression):
+    for name, label, _ in promql.matchers(expression):
         assert name in theirs or label in LABELS[name]
+    assert promql.joined_labels(expression) <= ANYWHERE.union(*(LABELS[name] for name in named - theirs))
+
+
+@pytest.mark.parametrize(("where", "expression"), EXPRESSIONS, ids=[where for where, _ in EXPRESSIONS])
+def test_every_value_that_is_looked_for_can_be_there(where: str, expression: str) -> None:
+    for _, label, pattern in promql.matchers(expression):
+        if pattern != "$model":
+            for one in pattern.split("|"):
+                assert any(re.fullmatch(one, value) for value in VALUES[label]), f"{label} is never {one}"
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
@@ -81,6 +116,12 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:
         assert rule["annotations"].keys() == {"summary", "do"}
     names = [rule["alert"] for rule in alerts()]
     assert len(names) == len(set(names))
+
+
+def test_what_is_missed_does_not_wait_for_a_first_model() -> None:
+    expressions = [rule["expr"] for rule in alerts() if re.search(r"\babsent|\bvector", rule["expr"])]
+    assert expressions
+    assert all("model" not in LABELS[name] for each in expressions for name in promql.metrics(each))
 
 
 def test_the_dashboards_panels_do_not_overlap_and_have_a_title_and_a_unit() -> None:

@@ -15,6 +15,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
+from jobs.database import Database
 from longhaul.embedded import EmbeddedPostgres
 from tests import journal, networks
 from tests.faults import invariants
@@ -70,13 +71,20 @@ class Spread(Deployment):
         return f"http://{self._network.to_front.far}:{self.port}"
 
     async def open(self) -> None:
-        await super().open()
+        await asyncio.to_thread(self.postgres.start)
+        await asyncio.to_thread(self.redis.start)
+        self.database = Database(self.postgres.url)
         with (self.postgres.data / "pg_hba.conf").open("a") as rules:
             rules.write("host all all all scram-sha-256\n")
         async with self.database.engine.connect() as connection:
             await connection.execute(text("SELECT pg_reload_conf()"))
         with Redis.from_url(self.redis.url) as redis:
             redis.config_set("bind", "0.0.0.0")
+        said = ""
+        with self._network.front.inside():
+            for command, *arguments in commands("Once, anywhere"):
+                said += await self.run(command, *arguments, **self.stores_over(self._network.to_front))
+        (self.key,) = re.findall(r"sk-lh-\S+", said)
 
     def stores_over(self, link: Link) -> dict[str, str]:
         """Where a host finds the stores that is joined to them by this link."""
@@ -90,9 +98,9 @@ def at(url: str, host: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{account}@{host}:{parts.port}"))
 
 
-def commands(place: str) -> list[list[str]]:
-    """What the page on more machines starts there, as `longhaul`'s arguments."""
-    (section,) = re.findall(rf"^## \d\. In (?:the )?{place}$(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+def commands(title: str) -> list[list[str]]:
+    """What the page on more machines runs in the section of this title, as `longhaul`'s arguments."""
+    (section,) = re.findall(rf"^## \d\. {title}$(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
     return [shlex.split(words) for words in re.findall(r"^longhaul (.*)$", section, re.MULTILINE)]
 
 
@@ -102,9 +110,9 @@ async def spread(folder: Path, network: Network) -> AsyncIterator[Spread]:
     deployment = Spread(folder, network)
     try:
         await deployment.open()
-        places = {"front": (network.front, network.to_front), "back": (network.back, network.to_back)}
-        for place, (host, link) in places.items():
-            for part, *arguments in commands(place):
+        places = {"In front": (network.front, network.to_front), "In the back": (network.back, network.to_back)}
+        for title, (host, link) in places.items():
+            for part, *arguments in commands(title):
                 with host.inside():
                     deployment.spawn(part, None, *arguments, **deployment.stores_over(link))
         await deployment.until_served()

@@ -1,8 +1,10 @@
 """The whole look, and the command."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit, urlunsplit
 
+import pytest
 from typer.testing import Result
 
 from jobs.database import Database
@@ -10,7 +12,7 @@ from jobs.settings import Settings
 from longhaul.doctor import checkup
 from longhaul.doctor.finding import Level
 from tests.jobs.ledger import rows
-from tests.longhaul.doctor.conftest import faults
+from tests.longhaul.doctor.conftest import faults, said
 
 
 async def test_every_place_is_looked_at(settings: Settings) -> None:
@@ -52,6 +54,31 @@ async def test_a_schema_that_is_not_ours_is_one_finding_and_no_crash(settings: S
     await rows(database, "UPDATE alembic_version SET version_num = '0007'")
     await rows(database, "DROP TABLE webhook_secrets")  # and with it this database is used by no other test
     assert ("schema", Level.TROUBLE) in faults(await checkup.examine(settings))
+
+
+@pytest.fixture
+async def stranger(settings: Settings, database: Database) -> AsyncIterator[Settings]:
+    """The same database, as a role that may connect and no more."""
+    assert settings.database_url
+    parts = urlsplit(settings.database_url)
+    await rows(database, "CREATE ROLE stranger LOGIN PASSWORD 'strange'")
+    _, _, server = parts.netloc.rpartition("@")
+    url = urlunsplit(parts._replace(netloc=f"stranger:strange@{server}"))
+    yield settings.model_copy(update={"database_url": url})
+    await rows(database, "DROP OWNED BY stranger")
+    await rows(database, "DROP ROLE stranger")
+
+
+@pytest.mark.parametrize("granted", [(), ("alembic_version",)], ids=["nothing", "the schema alone"])
+async def test_a_role_that_may_not_read_the_tables_is_trouble(
+    stranger: Settings, database: Database, granted: tuple[str, ...]
+) -> None:
+    for table in granted:
+        await rows(database, f"GRANT SELECT ON {table} TO stranger")
+    found = await checkup.examine(stranger)
+    assert ("database", Level.TROUBLE) in faults(found)
+    assert "permission denied" in said(found, "database")
+    assert {"redis policy", "blobs"} <= {finding.check for finding in found}
 
 
 async def test_where_nothing_was_ever_set_up_it_says_how_to(settings: Settings) -> None:
