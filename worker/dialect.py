@@ -159,7 +159,7 @@ class Dialect:
         edits: Sequence[Edit] = ()
         names: Mapping[str, str] = {}
         if job.flags & Flags.DIALECT:
-            translation = _Translation(job, self._tokens)
+            translation = _Translation(job, self._tokens, echoes="echo" in fields)
             await translation.translate(self._history)
             body, edits, names = payload.write(translation.body), translation.edits, translation.names
         body = _prepend(body, ours.encode())
@@ -175,9 +175,10 @@ class Dialect:
 class _Translation:
     """One body on its way: each method translates one parameter, or several that make one of the engine's."""
 
-    def __init__(self, job: ClaimedJob, tokens: Tokens | None) -> None:
+    def __init__(self, job: ClaimedJob, tokens: Tokens | None, *, echoes: bool) -> None:
         self._job = job
         self._tokens = tokens
+        self._echoes = echoes
         self.body: Json = payload.decode(job.body)
         self.edits: list[Edit] = []
         self.names: dict[str, str] = {}
@@ -204,14 +205,17 @@ class _Translation:
             return
         if self.body.get("continue_final_message"):
             raise _cannot("force_prompt", "cannot be used with 'continue_final_message'")
+        streams = bool(self.body.get("stream"))
+        if streams and not self._echoes:
+            raise _cannot("force_prompt", "cannot be used with 'stream' here, where the engine's chats have no 'echo'")
         self.body |= {
             "messages": [*self.body["messages"], {"role": "assistant", "content": text}],
             "continue_final_message": True,
             "add_generation_prompt": False,
-            "echo": bool(self.body.get("stream")),
+            "echo": streams,
         }
         self.names["continue_final_message"] = "force_prompt"
-        if not self.body["echo"]:
+        if not streams:
             self.edits.append(lambda response: _prefix(response, text))
 
     async def _allow(self) -> None:
@@ -332,7 +336,7 @@ def _rename(error: Json, names: Mapping[str, str]) -> None:
 
 
 def _ours(schema: Json) -> frozenset[str]:
-    found = frozenset(("request_id", "priority", "cache_salt", "stream_options"))
+    found = frozenset(("request_id", "priority", "cache_salt", "stream_options", "echo"))
     branches = [_follow(schema, branch) for branch in schema.get("anyOf") or schema.get("oneOf") or [schema]]
     return found.intersection(*(branch.get("properties", {}) for branch in branches))
 

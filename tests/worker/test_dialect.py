@@ -161,7 +161,7 @@ async def test_a_stream_is_asked_for_its_usage() -> None:
 async def test_a_stream_with_parameters_of_ours_is_asked_for_its_usage_too() -> None:
     asked = {"messages": [HELLO], "force_prompt": "Sure", "stream": True}
     job = replace(job_of(asked), flags=Flags.DIALECT | Flags.STREAMS)
-    body = json.loads((await dialect({"properties": {"stream_options": {}}}).translate(job)).body)
+    body = json.loads((await dialect({"properties": {"stream_options": {}, "echo": {}}}).translate(job)).body)
     assert (body["echo"], body["stream_options"]) == (True, {"include_usage": True})
 
 
@@ -171,7 +171,8 @@ def job_of(body: Json, endpoint: str = CHAT) -> ClaimedJob:
 
 async def speak(body: Json, endpoint: str = CHAT, tokenizer: Tokenizer | None = None) -> tuple[Json, Translated]:
     """What the engine gets of a body with parameters of ours, and the way back."""
-    request = await dialect({}, endpoint, tokenizer or Tokenizer(TOKENS)).translate(job_of(body, endpoint))
+    speaking = dialect({"properties": {"echo": {}}}, endpoint, tokenizer or Tokenizer(TOKENS))
+    request = await speaking.translate(job_of(body, endpoint))
     return json.loads(request.body), request
 
 
@@ -219,6 +220,16 @@ async def test_an_answer_is_forced_to_begin_with_a_text() -> None:
 async def test_a_streamed_answer_is_begun_by_the_engine() -> None:
     body, request = await speak({"messages": [HELLO], "force_prompt": "Sure", "stream": True})
     assert (body["echo"], request.edits) == (True, [])
+
+
+async def test_a_streamed_answer_cannot_be_forced_where_the_engine_does_not_begin_it() -> None:
+    """SGLang's chats have `continue_final_message`, and no `echo`."""
+    sglang = dialect({"properties": {"continue_final_message": {}}})
+    with pytest.raises(BadRequest, match="'force_prompt'") as refused:
+        await sglang.translate(job_of({"messages": [HELLO], "force_prompt": "Sure", "stream": True}))
+    assert refused.value.param == "force_prompt"
+    whole = await sglang.translate(job_of({"messages": [HELLO], "force_prompt": "Sure"}))
+    assert len(whole.edits) == 1
 
 
 async def test_what_was_said_before_goes_in_front() -> None:
