@@ -6,7 +6,7 @@ The rest stays as it came, byte for byte where nothing is translated. Tokens are
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from jobs import conversations, ids, payload
@@ -104,7 +104,11 @@ class Translated:
     """What the client calls the engine's parameters."""
 
     def restore(self, outcome: Outcome) -> Outcome:
-        """The outcome as the client asked for it: edited if it completed, else in the client's names."""
+        """The outcome as the client asked for it: edited if it completed, else in the client's names.
+
+        Raises:
+            BadRequest: it completed, but the engine did not do what was asked for.
+        """
         if outcome.body is None or not (self.edits or self.names):
             return outcome
         response = payload.decode(outcome.body)
@@ -266,6 +270,8 @@ class _Translation:
         shown = logprobs is not None and logprobs is not False
         if ranked and not shown:
             self.body["logprobs"] = True if self._job.endpoint == _CHAT else 0
+        asked = len(_prompts(self.body)) * samples
+        self.edits.append(lambda response: _refuse_fewer(response, asked, ranked))
         self.edits.append(lambda response: _keep_best(response, samples, count, ranked, shown))
 
     async def _infill(self) -> None:
@@ -306,6 +312,21 @@ def _cannot(name: str, why: str) -> BadRequest:
 def _prefix(response: Json, text: str) -> None:
     for choice in response["choices"]:
         choice["message"]["content"] = text + (choice["message"].get("content") or "")
+
+
+def _prompts(body: Json) -> Sequence[Any]:
+    """The prompts of a request, which may be one of text or of tokens, or a list of either; a chat has one."""
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)) else [prompt]
+
+
+def _refuse_fewer(response: Json, asked: int, ranked: bool) -> None:
+    """A server may not know `n`, or `logprobs`, and answer all the same."""
+    choices = response["choices"]
+    if len(choices) != asked:
+        raise _cannot("best_of", f"needs {asked} samples, and this model's engine made {len(choices)}")
+    if ranked and not any(choice.get("logprobs") for choice in choices):
+        raise _cannot("best_of", "needs log-probabilities, and this model's engine gave none")
 
 
 def _keep_best(response: Json, samples: int, count: int, ranked: bool, shown: bool) -> None:

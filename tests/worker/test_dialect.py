@@ -267,6 +267,16 @@ async def test_a_beam_search_knows_its_best_itself() -> None:
     assert [choice["text"] for choice in answer["choices"]] == ["0", "1"]
 
 
+@pytest.mark.parametrize("prompt", ["a", [1, 2, 3], ["a"], [[1, 2]]])
+async def test_the_best_cannot_be_told_without_log_probabilities(prompt: Any) -> None:
+    _, request = await speak({"prompt": prompt, "best_of": 2}, COMPLETIONS)
+    choices = [{"index": index, "text": str(index)} for index in range(2)]
+    outcome = Outcome(Status.COMPLETED, 200, json.dumps({"choices": choices}).encode())
+    with pytest.raises(BadRequest, match="'best_of': it needs log-probabilities") as refused:
+        request.restore(outcome)
+    assert refused.value.param == "best_of"
+
+
 @pytest.mark.parametrize(("prompt", "filled"), [("a", "P"), (["a", "b"], ["P", "Q"])])
 async def test_a_gap_is_filled(prompt: Any, filled: Any) -> None:
     body, _ = await speak({"prompt": prompt, "suffix": "z"}, COMPLETIONS, Tokenizer(INFILL))
