@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.admission.parameters import speaks_dialect
 from jobs.records import Flags, Json, Outcome
 from jobs.settings import Settings
 from jobs.states import Status
@@ -54,16 +55,21 @@ async def started(*servers: Served, **settings: Any) -> AsyncIterator[UpstreamEn
         await engine.stop()
 
 
-async def run(engine: UpstreamEngine, body: Json | None = None, **script: Any) -> Outcome | BackOff:
-    """What comes of a chat on this engine; it is a stream where its body says so."""
+async def run(
+    engine: UpstreamEngine, body: Json | None = None, *, endpoint: str = CHAT, **script: Any
+) -> Outcome | BackOff:
+    """What comes of a chat on this engine, or of another `body`; it is a stream where its body says so."""
 
     async def nothing_earlier(job_id: object) -> list[Json]:
         return []
 
     dialect = Dialect(extended(await engine.describe()), engine, nothing_earlier, separate_caches=False)
-    asked = {"model": "scripted", "messages": MESSAGES, "script": script, **(body or {})}
+    chat = {"messages": MESSAGES} if endpoint == CHAT else {}
+    asked = {"model": "scripted", **chat, "script": script, **(body or {})}
     flags = Flags.STREAMS if asked.get("stream") else Flags.NONE
-    job = replace(JOB, body=json.dumps(asked).encode(), flags=flags)
+    if speaks_dialect(asked):
+        flags |= Flags.DIALECT
+    job = replace(JOB, endpoint=endpoint, body=json.dumps(asked).encode(), flags=flags)
     writer = Writer("redis://127.0.0.1:1/0", "unused")
     try:
         return await attempt(engine, dialect, writer, job)

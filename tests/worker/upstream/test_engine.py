@@ -176,7 +176,7 @@ async def test_a_server_that_dies_is_a_dead_engine(server: Served, stream: bool)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_dying_server_says_is_no_result(server: Served, stream: bool) -> None:
     """vLLM answers 500, or ends its streams with an error, and only then goes."""
-    harm = {"break_after": 1} if stream else {}
+    harm: Json = {"break_after": 1} if stream else {}
     async with started(server) as engine:
         server.gets["/health"] = (503, {})
         with pytest.raises(EngineDead):
