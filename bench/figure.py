@@ -60,7 +60,7 @@ class Figure:
         return self.goal is None or self.goal.met(self.median)
 
 
-def ratios(what: str, pairs: Sequence[tuple[float, float]], unit: str, goal: Goal) -> Figure:
+def ratios(what: str, pairs: Sequence[tuple[float, float]], unit: str, goal: Goal | None) -> Figure:
     """Ours over theirs, pair by pair; `unit` is that of the two sides, shown by their medians."""
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     judged = [mine / other for mine, other in pairs]

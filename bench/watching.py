@@ -2,12 +2,15 @@
 
 On: every part has its metrics read once a second, more often than Prometheus would, and sends its traces to a collector
 that takes them and does nothing with them. Both are part of the cost, on the same cores.
+
+Traces that nobody began are recorded at a pace (see `jobs.trace_pace`), with the first ten jobs of an array: a few of a
+hundred jobs here. So a second figure, without a goal, records every request, and with it one job in ten.
 """
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -16,32 +19,44 @@ import httpx
 from bench import pipeline
 from bench.figure import Figure, Goal, Scale, alternate, ratios
 from bench.stack import Stores, deployment, stores
+from jobs.trace_pace import A_SECOND
 from longhaul.embedded import free_port
 
 _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _TAKEN: Final = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
 _LOOK_SECONDS: Final = 1.0
+_EVERY: Final = {"OTEL_TRACES_SAMPLER": "parentbased_always_on"}
 
 
 async def run(scale: Scale) -> list[Figure]:
-    """The ratio of jobs/s, pair by pair."""
+    """The ratio of jobs/s, pair by pair: with the traces that are recorded unasked, and with all."""
     with stores() as servers:
         async with collector() as url:
-
-            async def watched(pair: int) -> float:
-                return await rate(servers, f"on_{pair}", scale.seconds, url)
-
-            async def alone(pair: int) -> float:
-                return await rate(servers, f"off_{pair}", scale.seconds, None)
-
-            pairs = await alternate(scale.pairs, watched, alone)
-    return [ratios("metrics and traces on, over off: jobs through the whole pipeline", pairs, "/s", Goal(0.95))]
+            paced = {"OTEL_EXPORTER_OTLP_ENDPOINT": url}
+            return [
+                await measure(scale, servers, f"{A_SECOND} requests a second traced", "paced", paced, Goal(0.95)),
+                await measure(scale, servers, "every request traced", "every", paced | _EVERY, None),
+            ]
 
 
-async def rate(servers: Stores, name: str, seconds: float, collector_url: str | None) -> float:
-    """Jobs/s of a deployment of its own, watched if there is somebody to send traces to."""
-    tracing = {} if collector_url is None else {"OTEL_EXPORTER_OTLP_ENDPOINT": collector_url}
-    async with deployment(servers, name, pipeline.ENVIRONMENT | tracing) as ours:
+async def measure(
+    scale: Scale, servers: Stores, traced: str, name: str, tracing: Mapping[str, str], goal: Goal | None
+) -> Figure:
+    """Jobs/s, watched so over not watched."""
+
+    async def watched(pair: int) -> float:
+        return await rate(servers, f"{name}_on_{pair}", scale.seconds, tracing)
+
+    async def alone(pair: int) -> float:
+        return await rate(servers, f"{name}_off_{pair}", scale.seconds, {})
+
+    pairs = await alternate(scale.pairs, watched, alone)
+    return ratios(f"metrics on, {traced}, over both off: jobs through the whole pipeline", pairs, "/s", goal)
+
+
+async def rate(servers: Stores, name: str, seconds: float, tracing: Mapping[str, str]) -> float:
+    """Jobs/s of a deployment of its own, watched if it has somewhere to send traces to."""
+    async with deployment(servers, name, {**pipeline.ENVIRONMENT, **tracing}) as ours:
         pages = [f"{ours.base_url}/metrics"]
         for part in ("control", "api", "worker"):
             if tracing and part != "api":

@@ -1,7 +1,7 @@
 """The whole deployment at one moment: what waits, what runs, who serves it, and how many should."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -85,13 +85,8 @@ def _by_model(rows: Rows) -> defaultdict[int, list[Any]]:
 
 
 def _fleet(model: Any, waiting: Sequence[Any], held: Sequence[Any], expiring: Sequence[Any]) -> Fleet:
-    due: list[Due] = [(demand.WINDOWS[Tier(row.tier)], row.tokens * _LEFT) for row in held]
     dated = [row.due_seconds for row in (*waiting, *expiring) if row.due_seconds is not None]
-    for row in waiting:
-        usual = demand.WINDOWS[Tier(row.tier)]
-        due.append((usual if row.due_seconds is None else row.due_seconds, row.tokens))
-    # What expires waits in a flow whose tokens are counted already: so it is the one or the other, whichever is more.
-    rate = max(demand.rate(due), demand.rate((row.due_seconds, row.tokens) for row in expiring))
+    rate = demand.rate(_due(waiting, held, expiring))
     return Fleet(
         id=model.id,
         model=model.name,
@@ -106,6 +101,22 @@ def _fleet(model: Any, waiting: Sequence[Any], held: Sequence[Any], expiring: Se
         deadline_seconds=min(dated, default=None),
         queues=_queues(waiting, held),
     )
+
+
+def _due(waiting: Sequence[Any], held: Sequence[Any], expiring: Sequence[Any]) -> Iterator[Due]:
+    """All that is to be done. What expires waits in a flow, whose tokens it is part of: it is due when it expires, if
+    that is sooner than the flow's own end."""
+    for row in held:
+        yield demand.WINDOWS[Tier(row.tier)], row.tokens * _LEFT
+    ending: defaultdict[Any, list[Any]] = defaultdict(list)
+    for row in expiring:
+        ending[row.tier, row.window_ends].append(row)
+    for row in waiting:
+        window = demand.WINDOWS[Tier(row.tier)] if row.due_seconds is None else row.due_seconds
+        parts = ending[row.tier, row.window_ends]
+        yield window, max(0.0, row.tokens - sum(part.tokens for part in parts))
+        for part in parts:
+            yield min(window, part.due_seconds), part.tokens
 
 
 def _queues(waiting: Sequence[Any], held: Sequence[Any]) -> tuple[Queue, ...]:

@@ -1,7 +1,7 @@
 """One run of one job on the engine, and what of it counts as an outcome."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -53,7 +53,7 @@ async def _attempt(
     try:
         request = await dialect.translate(job)
     except BadRequest as error:
-        return Outcome(Status.FAILED, 400, payload.write(body_of(error, job.endpoint, 400)))
+        return _refused(job, error, Outcome(Status.FAILED))
     except EngineBusy as busy:
         return BackOff(busy.seconds)
     try:
@@ -83,9 +83,20 @@ async def _replay(engine: Engine, request: Translated, job: ClaimedJob, stream: 
         if back_off is not None:
             return BackOff(back_off)
         if stream is None or not _is_stream(response.status, response.headers):
-            return request.restore(await assemble(job, response))
-        await response.into(stream.feed)
-        return request.restore(stream.outcome())
+            outcome = await assemble(job, response)
+        else:
+            await response.into(stream.feed)
+            outcome = stream.outcome()
+    try:
+        return request.restore(outcome)
+    except BadRequest as error:
+        return _refused(job, error, outcome)
+
+
+def _refused(job: ClaimedJob, error: BadRequest, outcome: Outcome) -> Outcome:
+    """A 400 of ours in the place of this outcome, whose tokens were spent all the same."""
+    body = payload.write(body_of(error, job.endpoint, 400))
+    return replace(outcome, status=Status.FAILED, status_code=400, body=body)
 
 
 def _is_stream(status: int, headers: Headers) -> bool:

@@ -6,7 +6,7 @@ The rest stays as it came, byte for byte where nothing is translated. Tokens are
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from jobs import conversations, ids, payload
@@ -104,7 +104,11 @@ class Translated:
     """What the client calls the engine's parameters."""
 
     def restore(self, outcome: Outcome) -> Outcome:
-        """The outcome as the client asked for it: edited if it completed, else in the client's names."""
+        """The outcome as the client asked for it: edited if it completed, else in the client's names.
+
+        Raises:
+            BadRequest: it completed, but the engine did not do what was asked for.
+        """
         if outcome.body is None or not (self.edits or self.names):
             return outcome
         response = payload.decode(outcome.body)
@@ -159,7 +163,7 @@ class Dialect:
         edits: Sequence[Edit] = ()
         names: Mapping[str, str] = {}
         if job.flags & Flags.DIALECT:
-            translation = _Translation(job, self._tokens)
+            translation = _Translation(job, self._tokens, echoes="echo" in fields)
             await translation.translate(self._history)
             body, edits, names = payload.write(translation.body), translation.edits, translation.names
         body = _prepend(body, ours.encode())
@@ -175,9 +179,10 @@ class Dialect:
 class _Translation:
     """One body on its way: each method translates one parameter, or several that make one of the engine's."""
 
-    def __init__(self, job: ClaimedJob, tokens: Tokens | None) -> None:
+    def __init__(self, job: ClaimedJob, tokens: Tokens | None, *, echoes: bool) -> None:
         self._job = job
         self._tokens = tokens
+        self._echoes = echoes
         self.body: Json = payload.decode(job.body)
         self.edits: list[Edit] = []
         self.names: dict[str, str] = {}
@@ -204,14 +209,17 @@ class _Translation:
             return
         if self.body.get("continue_final_message"):
             raise _cannot("force_prompt", "cannot be used with 'continue_final_message'")
+        streams = bool(self.body.get("stream"))
+        if streams and not self._echoes:
+            raise _cannot("force_prompt", "cannot be used with 'stream' here, where the engine's chats have no 'echo'")
         self.body |= {
             "messages": [*self.body["messages"], {"role": "assistant", "content": text}],
             "continue_final_message": True,
             "add_generation_prompt": False,
-            "echo": bool(self.body.get("stream")),
+            "echo": streams,
         }
         self.names["continue_final_message"] = "force_prompt"
-        if not self.body["echo"]:
+        if not streams:
             self.edits.append(lambda response: _prefix(response, text))
 
     async def _allow(self) -> None:
@@ -262,6 +270,8 @@ class _Translation:
         shown = logprobs is not None and logprobs is not False
         if ranked and not shown:
             self.body["logprobs"] = True if self._job.endpoint == _CHAT else 0
+        asked = len(_prompts(self.body)) * samples
+        self.edits.append(lambda response: _refuse_fewer(response, asked, ranked))
         self.edits.append(lambda response: _keep_best(response, samples, count, ranked, shown))
 
     async def _infill(self) -> None:
@@ -304,6 +314,21 @@ def _prefix(response: Json, text: str) -> None:
         choice["message"]["content"] = text + (choice["message"].get("content") or "")
 
 
+def _prompts(body: Json) -> Sequence[Any]:
+    """The prompts of a request, which may be one of text or of tokens, or a list of either; a chat has one."""
+    prompt = body.get("prompt")
+    return prompt if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)) else [prompt]
+
+
+def _refuse_fewer(response: Json, asked: int, ranked: bool) -> None:
+    """A server may not know `n`, or `logprobs`, and answer all the same."""
+    choices = response["choices"]
+    if len(choices) != asked:
+        raise _cannot("best_of", f"needs {asked} samples, and this model's engine made {len(choices)}")
+    if ranked and not any(choice.get("logprobs") for choice in choices):
+        raise _cannot("best_of", "needs log-probabilities, and this model's engine gave none")
+
+
 def _keep_best(response: Json, samples: int, count: int, ranked: bool, shown: bool) -> None:
     """Of each prompt's `samples` choices the `count` best, best first; log-probabilities only if they were `shown`."""
     choices = response["choices"]
@@ -332,7 +357,7 @@ def _rename(error: Json, names: Mapping[str, str]) -> None:
 
 
 def _ours(schema: Json) -> frozenset[str]:
-    found = frozenset(("request_id", "priority", "cache_salt", "stream_options"))
+    found = frozenset(("request_id", "priority", "cache_salt", "stream_options", "echo"))
     branches = [_follow(schema, branch) for branch in schema.get("anyOf") or schema.get("oneOf") or [schema]]
     return found.intersection(*(branch.get("properties", {}) for branch in branches))
 

@@ -1,6 +1,6 @@
 -- What may be claimed, by model, tier and the end of its batch's window (null: it is no batch's). Tokens are those of the
 -- next hundred of each flow on average, times all of them: a queue may be a million long.
-SELECT f.model_id, f.tier, extract(epoch FROM b.expires_at - now())::float8 AS due_seconds,
+SELECT f.model_id, f.tier, b.expires_at AS window_ends, extract(epoch FROM b.expires_at - now())::float8 AS due_seconds,
        sum(f.queued)::int AS queued, sum(f.queued * head.cost)::float8 AS tokens,
        coalesce(extract(epoch FROM now() - min(head.since)), 0)::float8 AS oldest_seconds
 FROM flows f

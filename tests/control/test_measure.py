@@ -45,7 +45,7 @@ async def test_it_shows_who_serves_and_how_many_should(
     assert values(metrics.WORKERS) == {("m", "serving"): 1, ("m", "draining"): 0, ("m", "lost"): 0}
     assert values(metrics.WORKERS_WANTED) == {("m",): 1}
     assert values(metrics.WORKER_SPEED) == {("m",): 0}
-    assert values(metrics.DEADLINE) == {("m",): 3600}
+    assert values(metrics.DEADLINE) == {("m",): pytest.approx(3600, abs=30)}
 
 
 async def test_what_is_over_is_shown_no_more(

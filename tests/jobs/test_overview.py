@@ -97,10 +97,45 @@ async def test_a_batch_has_the_rest_of_its_window(database: Database, worker: UU
 
 async def test_a_job_that_expires_is_a_deadline(database: Database, accept: Accept, new_job: MakeJob) -> None:
     await rows(database, "UPDATE models SET worker_speed = 1")
-    await accept(new_job(tier=Tier.FLEX, cost=600, expires_seconds=110), new_job(tier=Tier.FLEX, cost=600))
+    await accept(new_job(tier=Tier.FLEX, cost=1200, expires_seconds=115), new_job(tier=Tier.FLEX, cost=600))
     fleet = await only(database)
-    assert fleet.deadline_seconds == 120
-    assert fleet.wanted == 5
+    assert fleet.deadline_seconds is not None and 105 < fleet.deadline_seconds <= 115
+    assert 1200 / 115 - 0.05 <= fleet.wanted <= 1200 / 105 + 1
+
+
+async def test_what_is_past_its_time_is_no_deadline(database: Database, accept: Accept, new_job: MakeJob) -> None:
+    await rows(database, "UPDATE models SET worker_speed = 1")
+    await accept(new_job(tier=Tier.FLEX, cost=600, expires_seconds=110))
+    await rows(database, "UPDATE jobs SET expires_at = now() - interval '1 second'")
+    fleet = await only(database)
+    assert (fleet.wanted, fleet.deadline_seconds) == (1, None)
+
+
+async def test_what_expires_is_due_beside_what_has_other_windows(
+    database: Database, accept: Accept, new_job: MakeJob, worker: UUID, model_id: int
+) -> None:
+    await start(database, worker, model_id, {"a": b"{}", "b": b"{}"})
+    await rows(database, "UPDATE models SET worker_speed = 1")
+    await rows(database, "UPDATE jobs SET cost = 1000")
+    await rows(database, "UPDATE batches SET expires_at = now() + interval '500 seconds'")
+    await accept(*(new_job(tier=Tier.FLEX, cost=1000, expires_seconds=500) for _ in range(2)))
+    assert (await only(database)).wanted == 8
+
+
+async def test_what_expires_in_a_batch_is_counted_once(database: Database, worker: UUID, model_id: int) -> None:
+    await start(database, worker, model_id, {"a": b"{}", "b": b"{}"})
+    await rows(database, "UPDATE models SET worker_speed = 1")
+    await rows(database, "UPDATE jobs SET cost = 1000, expires_at = now() + interval '700 seconds'")
+    await rows(database, "UPDATE batches SET expires_at = now() + interval '500 seconds'")
+    assert (await only(database)).wanted == 4
+
+
+async def test_a_chat_that_would_wait_for_hours_is_still_due_in_a_minute(
+    database: Database, accept: Accept, new_job: MakeJob
+) -> None:
+    await rows(database, "UPDATE models SET worker_speed = 1")
+    await accept(new_job(cost=600, expires_seconds=3600))
+    assert (await only(database)).wanted == 10
 
 
 async def test_the_speed_of_one_is_that_of_all_over_their_number_and_stays_known(

@@ -1,5 +1,6 @@
 """`longhaul up`: one command brings everything up, keeps it up, and leaves nothing behind."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from jobs.secrets import Vault
 from longhaul.deployment import key_file, read_exports
+from tests.engines.served import served
 
 PARTS = ("worker", "api", "control", "redis", "postgres")
 CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
@@ -217,6 +219,17 @@ def test_webhooks_reach_this_machine_only_where_nobody_else_asks_for_them(
     )
     assert answer.status_code == status, answer.text
     assert up.end() == 0
+
+
+async def test_a_server_that_somebody_else_runs_can_be_the_engine(start: Callable[..., Up]) -> None:
+    async with served() as server:
+        up = start(LONGHAUL_ENGINE=server.url)
+        await asyncio.to_thread(up.ready)
+        answer = await asyncio.to_thread(up.chat)
+        assert answer.status_code == 200, answer.text
+        [(path, _, body)] = server.asked
+        assert (path, body["messages"]) == ("/v1/chat/completions", CHAT["messages"])
+        assert await asyncio.to_thread(up.end) == 0
 
 
 @pytest.mark.vllm

@@ -95,6 +95,7 @@ class Place:
         *,
         tier: Tier = Tier.DEFAULT,
         timeout: int = 60,
+        expires: int | None = None,
         traceparent: str | None = None,
         **script: Any,
     ) -> list[UUID]:
@@ -112,6 +113,7 @@ class Place:
                 waited=False,
                 cost=10,
                 timeout_seconds=timeout,
+                expires_seconds=expires,
                 traceparent=traceparent,
             )
             for _ in range(count)

@@ -268,6 +268,18 @@ async def test_a_worker_forwards_to_a_server_and_ends_with_it(start: Start) -> N
     assert await worker.registered() == []
 
 
+async def test_a_worker_of_several_servers_has_jobs_served_by_each(start: Start) -> None:
+    async with served() as one, served() as other:
+        worker = start("--engine", one.url, "--engine", other.url, LONGHAUL_ENGINE_CONCURRENCY="2")
+        place = await worker.place()
+        jobs = await place.submit(8, delay=0.1)
+        await place.all_are(Status.COMPLETED, jobs)
+        asked = {server.url: {body["request_id"] for _, _, body in server.asked} for server in (one, other)}
+        assert all(asked.values()), "each of them was asked"
+        assert sorted([*asked[one.url], *asked[other.url]]) == sorted(job.hex for job in jobs)
+        assert await worker.ends(signal.SIGTERM) == 0, worker.said()
+
+
 async def test_a_server_of_other_models_ends_the_worker_with_a_message(start: Start) -> None:
     async with served() as server:
         worker = start("--engine", server.url, LONGHAUL_MODEL="large")

@@ -16,6 +16,8 @@ from tests.worker.test_assemble import JOB
 from worker.attempt import attempt
 from worker.dialect import Dialect
 
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
 REGISTRATION = Registration("m", (), (), ENDPOINTS, None, 1)
 MESSAGES = [{"role": "user", "content": "hello"}]
 WRITER = Writer("redis://127.0.0.1:1/0", "unused")
@@ -38,6 +40,24 @@ async def test_what_cannot_be_translated_is_a_400_that_the_engine_never_sees(ask
     assert isinstance(outcome, Outcome)
     assert (outcome.status, outcome.status_code, outcome.log) == (Status.FAILED, 400, None)
     assert json.loads(outcome.body or b"")["error"]["param"] == "best_of"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "asked", "samples"),
+    [(CHAT, {"messages": MESSAGES}, 8), (COMPLETIONS, {"prompt": ["one two", "three"]}, 16)],
+)
+async def test_an_engine_that_makes_too_few_samples_fails_the_job_whose_tokens_count(
+    endpoint: str, asked: Json, samples: int
+) -> None:
+    engine = ScriptedEngine()
+    dialect = Dialect(REGISTRATION, engine, away, separate_caches=False)
+    body = json.dumps({**asked, "best_of": 8, "n": 2}).encode()
+    outcome = await attempt(engine, dialect, WRITER, replace(JOB, endpoint=endpoint, flags=Flags.DIALECT, body=body))
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.status_code, outcome.usage.output) == (Status.FAILED, 400, 16)
+    error = json.loads(outcome.body or b"")["error"]
+    assert (error["param"], error["code"]) == ("best_of", "invalid_value")
+    assert f"needs {samples} samples, and this model's engine made 1" in error["message"]
 
 
 async def test_a_conversation_that_cannot_be_read_is_no_outcome() -> None:

@@ -161,7 +161,7 @@ async def test_a_stream_is_asked_for_its_usage() -> None:
 async def test_a_stream_with_parameters_of_ours_is_asked_for_its_usage_too() -> None:
     asked = {"messages": [HELLO], "force_prompt": "Sure", "stream": True}
     job = replace(job_of(asked), flags=Flags.DIALECT | Flags.STREAMS)
-    body = json.loads((await dialect({"properties": {"stream_options": {}}}).translate(job)).body)
+    body = json.loads((await dialect({"properties": {"stream_options": {}, "echo": {}}}).translate(job)).body)
     assert (body["echo"], body["stream_options"]) == (True, {"include_usage": True})
 
 
@@ -171,7 +171,8 @@ def job_of(body: Json, endpoint: str = CHAT) -> ClaimedJob:
 
 async def speak(body: Json, endpoint: str = CHAT, tokenizer: Tokenizer | None = None) -> tuple[Json, Translated]:
     """What the engine gets of a body with parameters of ours, and the way back."""
-    request = await dialect({}, endpoint, tokenizer or Tokenizer(TOKENS)).translate(job_of(body, endpoint))
+    speaking = dialect({"properties": {"echo": {}}}, endpoint, tokenizer or Tokenizer(TOKENS))
+    request = await speaking.translate(job_of(body, endpoint))
     return json.loads(request.body), request
 
 
@@ -221,6 +222,16 @@ async def test_a_streamed_answer_is_begun_by_the_engine() -> None:
     assert (body["echo"], request.edits) == (True, [])
 
 
+async def test_a_streamed_answer_cannot_be_forced_where_the_engine_does_not_begin_it() -> None:
+    """SGLang's chats have `continue_final_message`, and no `echo`."""
+    sglang = dialect({"properties": {"continue_final_message": {}}})
+    with pytest.raises(BadRequest, match="'force_prompt'") as refused:
+        await sglang.translate(job_of({"messages": [HELLO], "force_prompt": "Sure", "stream": True}))
+    assert refused.value.param == "force_prompt"
+    whole = await sglang.translate(job_of({"messages": [HELLO], "force_prompt": "Sure"}))
+    assert len(whole.edits) == 1
+
+
 async def test_what_was_said_before_goes_in_front() -> None:
     body, _ = await speak({"messages": [HELLO], "conversation_id": 5, "force_prompt": "Sure"})
     contents = [message["content"] for message in body["messages"]]
@@ -254,6 +265,16 @@ async def test_a_beam_search_knows_its_best_itself() -> None:
     choices = [{"index": index, "text": str(index), "logprobs": None} for index in range(3)]
     answer = body_of(request.restore(Outcome(Status.COMPLETED, 200, json.dumps({"choices": choices}).encode())))
     assert [choice["text"] for choice in answer["choices"]] == ["0", "1"]
+
+
+@pytest.mark.parametrize("prompt", ["a", [1, 2, 3], ["a"], [[1, 2]]])
+async def test_the_best_cannot_be_told_without_log_probabilities(prompt: Any) -> None:
+    _, request = await speak({"prompt": prompt, "best_of": 2}, COMPLETIONS)
+    choices = [{"index": index, "text": str(index)} for index in range(2)]
+    outcome = Outcome(Status.COMPLETED, 200, json.dumps({"choices": choices}).encode())
+    with pytest.raises(BadRequest, match="'best_of': it needs log-probabilities") as refused:
+        request.restore(outcome)
+    assert refused.value.param == "best_of"
 
 
 @pytest.mark.parametrize(("prompt", "filled"), [("a", "P"), (["a", "b"], ["P", "Q"])])

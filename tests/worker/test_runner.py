@@ -5,9 +5,11 @@ import json
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from control import expire
 from jobs import lease, read
 from jobs.cancel import cancel
 from jobs.claim import claim
@@ -151,6 +153,19 @@ async def test_what_the_engine_cannot_take_now_goes_back_refunded(here: Place) -
     assert pause >= 0.9, "the engine's back-off holds for all of its jobs"
     row = await here.row(job)
     assert (row.attempts, row.losses) == (1, 0)
+
+
+async def test_a_job_that_the_engine_keeps_refusing_expires_without_an_attempt(here: Place) -> None:
+    [job] = await here.submit(fail=429, retry_after=0, expires=1)
+    expired: list[UUID] = []
+    async with here.running() as runner:
+        await until_asked(lambda: expire.run(here.database, expired.extend))
+        [other] = await here.submit()
+        await here.all_are(Status.COMPLETED, [other])
+        assert runner.held == {}
+    row = await here.row(job)
+    assert (expired, row.status, row.attempts, row.losses) == ([job], Status.EXPIRED, 0, 0)
+    assert len([entry for entry in here.entries(job) if entry.event == "start"]) > 1
 
 
 class Losing(ScriptedEngine):

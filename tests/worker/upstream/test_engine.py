@@ -2,86 +2,24 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from jobs.records import Flags, Json, Outcome
+from jobs.records import Json, Outcome
 from jobs.settings import Settings
 from jobs.states import Status
-from jobs.streams import Writer
 from tests.engines.script import ENDPOINTS
 from tests.engines.served import Served, card, openapi, served
 from tests.journal import read
 from tests.until import until
 from tests.worker.test_assemble import JOB
-from worker.attempt import BackOff, attempt
-from worker.dialect import Dialect, extended
+from tests.worker.upstream.conftest import CHAT, MESSAGES, content, engine_of, run, started
+from worker.attempt import BackOff
+from worker.dialect import extended
 from worker.engines import EngineArgumentError, EngineDead, JobLost, load
-from worker.engines.upstream.engine import UpstreamEngine
 from worker.engines.upstream.forms import ENDPOINTS as OPENAIS
 from worker.replay import Replay
-
-CHAT = "/v1/chat/completions"
-MESSAGES = [{"role": "user", "content": "one two"}]
-
-
-@pytest.fixture(autouse=True)
-def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the servers of this test write what they run."""
-    monkeypatch.setenv("LONGHAUL_TEST_JOURNAL", str(tmp_path / "journal"))
-    return tmp_path / "journal"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Served]:
-    async with served() as server:
-        yield server
-
-
-def engine_of(*servers: Served, arguments: tuple[str, ...] = (), **settings: Any) -> UpstreamEngine:
-    urls = ",".join(server.url for server in servers)
-    engine = load(Settings(engine=urls, **settings), arguments)
-    assert isinstance(engine, UpstreamEngine)
-    return engine
-
-
-@asynccontextmanager
-async def started(*servers: Served, **settings: Any) -> AsyncIterator[UpstreamEngine]:
-    engine = engine_of(*servers, **settings)
-    await engine.start()
-    try:
-        yield engine
-    finally:
-        await engine.stop()
-
-
-async def run(engine: UpstreamEngine, body: Json | None = None, **script: Any) -> Outcome | BackOff:
-    """What comes of a chat on this engine; it is a stream where its body says so."""
-
-    async def nothing_earlier(job_id: object) -> list[Json]:
-        return []
-
-    dialect = Dialect(extended(await engine.describe()), engine, nothing_earlier, separate_caches=False)
-    asked = {"model": "scripted", "messages": MESSAGES, "script": script, **(body or {})}
-    flags = Flags.STREAMS if asked.get("stream") else Flags.NONE
-    job = replace(JOB, body=json.dumps(asked).encode(), flags=flags)
-    writer = Writer("redis://127.0.0.1:1/0", "unused")
-    try:
-        return await attempt(engine, dialect, writer, job)
-    finally:
-        await writer.close()
-
-
-def content(outcome: Outcome | BackOff) -> str:
-    """What a completed chat says."""
-    assert isinstance(outcome, Outcome) and outcome.status is Status.COMPLETED, outcome
-    said: str = json.loads(outcome.body or b"")["choices"][0]["message"]["content"]
-    return said
 
 
 async def test_a_chat_is_answered_by_the_server(server: Served) -> None:
@@ -238,7 +176,7 @@ async def test_a_server_that_dies_is_a_dead_engine(server: Served, stream: bool)
 @pytest.mark.parametrize("stream", [False, True])
 async def test_what_a_dying_server_says_is_no_result(server: Served, stream: bool) -> None:
     """vLLM answers 500, or ends its streams with an error, and only then goes."""
-    harm = {"break_after": 1} if stream else {}
+    harm: Json = {"break_after": 1} if stream else {}
     async with started(server) as engine:
         server.gets["/health"] = (503, {})
         with pytest.raises(EngineDead):
