@@ -102,9 +102,9 @@ class Control:
         seconds, lease_seconds = self._settings.chore_seconds, self._settings.lease_seconds
         soon = min(seconds, lease_seconds / 4)
         abort = announcer.abort
-        publish = self._publish_by(catalog)
+        publish, ring = self._publish_by(catalog), self._publish_by(catalog, bell=True)
         blobs = Blobs(self._settings.blob_store)
-        ingest = Ingest(database, blobs, catalog, self._settings, publish)
+        ingest = Ingest(database, blobs, catalog, self._settings, ring)
         watch = rescue.Watch(lease_seconds)
 
         def announce(ended: Sequence[UUID]) -> None:
@@ -147,12 +147,15 @@ class Control:
         self._measure = Measure(database, self._redis_url, self._settings.redis_prefix)
         return [Chore("measure", self._settings.chore_seconds, self._measure.run, shared=True)]
 
-    def _publish_by(self, catalog: Catalog) -> Callable[[int, int], None]:
+    def _publish_by(self, catalog: Catalog, bell: bool = False) -> Callable[[int, int], None]:
+        """New jobs ring the bell; what stands in for lost tickets does not count on it."""
+
         def publish(model_id: int, jobs: int) -> None:
             for model in catalog.models():
                 if model.id == model_id and model.slots:
-                    metrics.TICKETS_AGAIN.inc()
-                    self._publisher.publish(model.queue, jobs, 2 * model.slots)
+                    if not bell:
+                        metrics.TICKETS_AGAIN.inc()
+                    self._publisher.publish(model.queue, jobs, 2 * model.slots, bell=bell)
 
         return publish
 

@@ -221,6 +221,7 @@ class Registration:
     """What an engine says of itself when its worker comes up.
 
     `endpoints` maps each path to the JSON schema of its request body, made self-contained (`$defs` inside).
+    `spare` of the slots are more than it runs at once: jobs that wait in it, so that it need not wait for a claim.
     """
 
     model: str
@@ -229,6 +230,7 @@ class Registration:
     endpoints: dict[str, Json]
     context_length: int | None
     slots: int
+    spare: int = 0
     limits: Json = field(default_factory=dict)
 
 

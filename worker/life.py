@@ -113,6 +113,7 @@ class Life:
                 writer,
                 lease_is_good=lease.is_good,
                 engine_died=self._died,
+                spare=registration.spare,
                 traces=tracing,
             )
             metrics.WORKER_INFO.labels(str(self._identity.worker), model.name).set(1)

@@ -42,7 +42,8 @@ _log = structlog.get_logger()
 class Runner:
     """Keeps the engine's slots full, with one claim loop that tickets, freed slots and a poll each second wake.
 
-    `lease_is_good()` gates every claim; `engine_died()` is called when a job finds the engine dead. Used on one loop.
+    `lease_is_good()` gates every claim; `engine_died()` is called when a job finds the engine dead; `spare` slots are
+    more than the engine runs at once. Used on one loop.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Runner:
         writer: Writer,
         lease_is_good: Callable[[], bool],
         engine_died: Callable[[], None],
+        spare: int = 0,
         traces: Traces | None = None,
     ) -> None:
         self._database = database
@@ -71,7 +73,7 @@ class Runner:
         self._lease_is_good = lease_is_good
         self._engine_died = engine_died
         self._traces = traces
-        self._slots = Slots(lambda: engine.slots)
+        self._slots = Slots(lambda: engine.slots, spare)
         self._likely: Tier | None = None
         self._known: dict[UUID, int] = {}
         self._returns: dict[UUID, int] = {}

@@ -10,8 +10,8 @@ from uuid import UUID
 from jobs.records import ClaimedJob, Tier
 
 _FREED_SHARE: Final = 16
-"""Freed slots are claimed for once they are a sixteenth of all: a claim of one costs twelve times a job of sixteen.
-An engine has twice as many jobs more in hand than it runs at once, so it does not wait for the claim."""
+"""Freed slots are claimed for once they are a sixteenth of all, or half of those that are to spare: a claim of one
+costs twelve times a job of sixteen."""
 _FREED_SECONDS: Final = 0.150
 """... or so long after the first of them became free."""
 
@@ -25,10 +25,12 @@ class Run:
 
 
 class Slots:
-    """Used on one loop only. `size` is asked anew each time, since an engine's slots may change while it runs."""
+    """Used on one loop only. `size` is asked anew each time, since an engine's slots may change while it runs; `spare`
+    of them are more than it runs at once."""
 
-    def __init__(self, size: Callable[[], int]) -> None:
+    def __init__(self, size: Callable[[], int], spare: int = 0) -> None:
         self._size = size
+        self._spare = spare
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._quiet = asyncio.Event()
@@ -72,7 +74,7 @@ class Slots:
             self._room.set()
         if self._hungry:
             self._freed += 1
-            if self._freed * _FREED_SHARE >= self._size() or not self.runs:
+            if self._freed >= max(self._size() / _FREED_SHARE, self._spare / 2) or not self.runs:
                 self.ring()
             elif self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(_FREED_SECONDS, self.ring)

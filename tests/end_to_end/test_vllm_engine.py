@@ -154,7 +154,7 @@ async def test_it_describes_itself(vllm: Running) -> None:
     assert vllm.registration.model == MODEL
     assert vllm.registration.aliases == ("second-name",)
     assert vllm.registration.context_length == tiny_model.CONTEXT
-    assert vllm.registration.slots == 32 + 4
+    assert (vllm.registration.slots, vllm.registration.spare) == (32 + 16, 16)
     assert set(vllm.registration.endpoints) == set(REQUESTS)
     assert set(vllm.registration.endpoints) <= INFERENCE
 

@@ -83,3 +83,18 @@ async def test_a_sixteenth_of_the_slots_is_worth_a_claim_at_once(size: int, free
     rung = asyncio.create_task(slots.rung(60))
     await asyncio.sleep(0)
     assert rung.done()
+
+
+async def test_an_engine_with_jobs_to_spare_waits_until_half_of_them_are_used_up() -> None:
+    slots = Slots(lambda: 48, spare=16)
+    jobs = await filled(slots, 48)
+    slots.claimed(more=True)
+    await slots.rung(0)
+    rung = asyncio.create_task(slots.rung(60))
+    for each in jobs[:7]:
+        slots.vacate(each)
+    await asyncio.sleep(0)
+    assert not rung.done()
+    slots.vacate(jobs[7])
+    await asyncio.sleep(0)
+    assert rung.done()

@@ -38,6 +38,8 @@ _WARM_UPS: Final[dict[str, Json]] = {
     "/pooling": {"input": [1, 2, 3, 4]},
 }
 """The first of these that the engine serves is its warm-up."""
+_LEAST_SPARE: Final = 4
+"""More than an eighth of few sequences, up to four times this: where each is short, a few end as fast as many do."""
 _LOOK_SECONDS: Final = 0.2
 _BACK_OFF_SECONDS: Final = 1.0
 _log = structlog.get_logger()
@@ -68,9 +70,17 @@ class VllmEngine:
     @property
     def slots(self) -> int:
         """The sequences that vLLM runs at once, and two claims more, so that its own queue is never empty."""
+        return self._sequences + self._spare
+
+    @property
+    def _sequences(self) -> int:
         config = self._running().vllm_config
         sequences: int = config.scheduler_config.max_num_seqs * config.parallel_config.data_parallel_size
-        return sequences + max(4, math.ceil(sequences / 8))
+        return sequences
+
+    @property
+    def _spare(self) -> int:
+        return max(_LEAST_SPARE, min(4 * _LEAST_SPARE, self._sequences // 2), math.ceil(self._sequences / 8))
 
     def pids(self) -> list[int]:
         """The engine's own processes (EngineCore), as far as they live."""
@@ -105,6 +115,7 @@ class VllmEngine:
             endpoints=self._schemas,
             context_length=config.max_model_len,
             slots=self.slots,
+            spare=self._spare,
             limits={"max_logprobs": config.max_logprobs},
         )
 
