@@ -75,7 +75,7 @@ def _checked(custom_id: str, body: object, endpoint: str) -> RequestLine:
     model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise BadRequest("Model parameter is required.", param="body.model", code="invalid_request")
-    return RequestLine(custom_id, model, body)
+    return RequestLine(custom_id, model and terms.storable(model, "body.model"), body)
 
 
 def _prompt(body: Json) -> bytes:

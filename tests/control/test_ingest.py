@@ -68,10 +68,18 @@ BAD: list[tuple[Json | str, str, str | None]] = [
     (chat("b", model="nobody"), "model_not_found", "body.model"),
     (chat("b", model=7), "invalid_request", "body.model"),
     (chat("b", model="org/tiny"), "mismatched_model", "body.model"),
+    (chat("b", model="a\0b"), "invalid_value", "body.model"),
+    (chat("b", model="\ud800"), "invalid_value", "body.model"),
+    (chat("b") | {"custom_id": "\ud800"}, "invalid_value", "custom_id"),
+    (chat("b") | {"method": "\0\ud800"}, "invalid_method", "method"),
+    (chat("b") | {"url": "\0\ud800"}, "invalid_url", "url"),
+    (chat("b") | {"\0\ud800": 1, "body": {"\0\ud800": 1}}, "invalid_request", "body.messages"),
 ]
 
 
-@pytest.mark.parametrize(("line", "code", "param"), BAD, ids=[f"{code} {param}" for _, code, param in BAD])
+@pytest.mark.parametrize(
+    ("line", "code", "param"), BAD, ids=[f"{number} {code} {param}" for number, (_, code, param) in enumerate(BAD)]
+)
 async def test_a_line_that_is_none_fails_the_batch(
     line: Json | str, code: str, param: str | None, database: Database, ingest: Ingest, new_batch: MakeBatch
 ) -> None:
