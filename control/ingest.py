@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from control import rounds
 from control.rows import Rows
 from jobs import ids, input_lines, payload
 from jobs.accept import FlowKey
@@ -51,10 +52,7 @@ class Ingest:
 
     async def run(self) -> int:
         """Read the files of all batches that nobody else is at; how many batches there were."""
-        count = 0
-        for batch in await self._database.run("batches_validating"):
-            count += await self._take(batch)
-        return count
+        return await rounds.over(await self._database.run("batches_validating"), "ingest", self._take)
 
     async def _take(self, batch: Any) -> bool:
         """Read one batch's file; False if another process is at it."""

@@ -6,10 +6,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from control import finalise
 from control.ingest import Ingest
-from jobs import batches, claim, files
+from jobs import batches, claim, files, ids
 from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.finish import Finisher
@@ -151,10 +152,27 @@ async def test_whoever_starts_over_writes_the_same_files(
 
     batch = await started(database, ingest, new_batch, [chat("a")])
     await hand.answer()
-    with pytest.raises(RuntimeError):
-        await finalise.run(database, Full(str(blobs._folder)))
+    assert await finalise.run(database, Full(str(blobs._folder))) == 0
     assert (await batches.get(database, 1, batch.id)).status == BatchStatus.FINALIZING
     assert await value(database, "SELECT count(*) FROM files") == 1
     assert await finalise.run(database, blobs) == 1
     batch = await batches.get(database, 1, batch.id)
     assert len(await content(database, blobs, batch.output_file_id)) == 1
+
+
+async def test_a_batch_that_cannot_be_written_holds_up_no_other_and_is_told(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, hand: Hand
+) -> None:
+    class Broken(Blobs):
+        async def put(self, key: str, chunks: Any) -> int:
+            if key == f"files/{UUID(int=bad.id.int ^ 1).hex}":
+                raise RuntimeError("full")
+            return await super().put(key, chunks)
+
+    bad, good = [await started(database, ingest, new_batch, [chat("a")]) for _ in range(2)]
+    await hand.answer()
+    with capture_logs() as logs:
+        assert await finalise.run(database, Broken(str(blobs._folder))) == 1
+    told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
+    assert told == [(ids.batch_id(bad.id), "full")]
+    assert (await batches.get(database, 1, good.id)).status == BatchStatus.COMPLETED

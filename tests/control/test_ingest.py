@@ -8,6 +8,7 @@ from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from control.ingest import Ingest
 from jobs import batches, catalog, claim, files, ids
@@ -258,12 +259,31 @@ async def test_a_crash_in_the_middle_leaves_nothing_and_another_starts_over(
 
     batch = await new_batch([chat(str(number)) for number in range(5000)])
     broken = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
-    with pytest.raises(RuntimeError):
-        await broken.run()
+    assert await broken.run() == 0
     assert await value(database, "SELECT count(*) FROM lines") == 0
     assert await ingest.run() == 1
     assert (await batches.get(database, 1, batch.id)).total == 5000
     assert await value(database, "SELECT count(*) FROM lines") == 5000
+
+
+async def test_a_batch_that_cannot_be_read_holds_up_no_other_and_is_told(
+    database: Database, model: Model, new_batch: MakeBatch, settings: Settings
+) -> None:
+    class Broken(Blobs):
+        async def read(self, key: str, start: int = 0) -> AsyncIterator[bytes]:
+            if key == f"files/{bad.input_file_id.hex}":
+                raise RuntimeError("unreadable")
+            async for chunk in super().read(key, start):
+                yield chunk
+
+    bad, good = await new_batch([chat("a")]), await new_batch([chat("a longer one")])
+    ingest = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
+    with capture_logs() as logs:
+        assert await ingest.run() == 1
+    told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
+    assert told == [(ids.batch_id(bad.id), "unreadable")]
+    found = [(await batches.get(database, 1, batch.id)).status for batch in (bad, good)]
+    assert found == [BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS]
 
 
 async def test_two_processes_do_not_read_the_same_batch(
