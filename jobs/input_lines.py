@@ -38,6 +38,7 @@ def read(raw: bytes, endpoint: str) -> RequestLine:
     Raises:
         BadRequest: with the code and param that OpenAI's Batch API gives to the fault.
     """
+    payload.refuse_crowds(raw)
     try:
         value = payload.decode(raw)
     except (ValueError, RecursionError):

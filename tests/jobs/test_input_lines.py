@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from jobs import input_lines
+from jobs.errors import TooLarge
 from jobs.input_lines import Seen
 
 
@@ -32,6 +33,13 @@ async def test_blank_lines_count_and_are_left_out() -> None:
 async def test_a_line_that_is_too_long_is_none_and_those_after_it_are_read(size: int) -> None:
     assert await split(b"x" * 500 + b"\ntwo", size) == [(1, None), (2, b"two")]
     assert await split(b"one\n" + b"x" * 500, size) == [(1, b"one"), (2, None)]
+
+
+@pytest.mark.parametrize("crowd", ["[],", "{},", "1,"])
+def test_a_line_of_too_many_values_is_refused_unread(crowd: str) -> None:
+    with pytest.raises(TooLarge) as refused:
+        input_lines.read(crowd.encode() * 1_000_001, "/v1/completions")
+    assert refused.value.code == "request_too_large"
 
 
 def test_what_was_seen_is_found_by_its_number_among_many() -> None:
