@@ -94,6 +94,27 @@ async def test_a_line_that_is_none_fails_the_batch(
         assert await value(database, f"SELECT count(*) FROM {table}") == 0
 
 
+@pytest.mark.parametrize("ingest", [{"body_limit_bytes": 2048}], indirect=True)
+async def test_a_line_longer_than_a_request_may_be_is_told_unread(
+    database: Database, ingest: Ingest, new_batch: MakeBatch
+) -> None:
+    batch = await new_batch([chat("a"), "[" * 30_000, chat("b")])
+    await ingest.run()
+    batch = await batches.get(database, 1, batch.id)
+    assert errors(batch) == [("request_too_large", None, 2)]
+    assert batch.errors and "2048 bytes" in batch.errors[0]["message"]
+
+
+@pytest.mark.parametrize("ingest", [{"body_limit_bytes": 2048}], indirect=True)
+async def test_a_body_just_over_the_limit_is_one_failed_line(
+    database: Database, ingest: Ingest, new_batch: MakeBatch
+) -> None:
+    batch = await new_batch([chat("a" * 512, "x" * 1900), chat("b", "x" * 2048)])
+    await ingest.run()
+    [line] = await batches.lines(database, batch.id, after=0, limit=10)
+    assert (line.custom_id, line.status_code) == ("b", 413)
+
+
 async def test_every_bad_line_is_reported(database: Database, ingest: Ingest, new_batch: MakeBatch) -> None:
     batch = await new_batch(["{", chat("a"), chat("a"), chat("b", stream=True)])
     await ingest.run()
