@@ -9,7 +9,7 @@ from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.records import Model, Tier
 from jobs.states import BatchStatus
-from tests.control.batches import MakeBatch, chat
+from tests.control.batches import MakeBatch, chat, content
 from tests.control.conftest import Ears
 from tests.jobs.ledger import assert_counters_are_true, rows, value
 
@@ -60,6 +60,29 @@ async def test_what_still_runs_ten_minutes_later_is_aborted(
     assert ears.aborted == [running.id]
     assert await finalise.run(database, blobs) == 1
     assert (await batches.get(database, 1, batch.id)).status == BatchStatus.CANCELLED
+
+
+async def test_what_still_ran_long_after_its_window_is_told_as_expired(
+    database: Database,
+    ingest: Ingest,
+    new_batch: MakeBatch,
+    blobs: Blobs,
+    ears: Ears,
+    worker_of_model: UUID,
+    model: Model,
+) -> None:
+    batch = await new_batch([chat("ran"), chat("waited")])
+    await ingest.run()
+    await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 1)
+    await rows(database, "UPDATE batches SET expires_at = now() - interval '11 minutes'")
+    assert await deadlines.run(database, ears.announce, ears.abort) == 2
+    await finalise.run(database, blobs)
+    batch = await batches.get(database, 1, batch.id)
+    assert batch.status == BatchStatus.EXPIRED
+    assert [line["error"]["code"] for line in await content(database, blobs, batch.error_file_id)] == [
+        "batch_expired",
+        "batch_expired",
+    ]
 
 
 async def test_a_batch_close_to_its_window_rises_in_tier(

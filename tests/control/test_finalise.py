@@ -10,14 +10,14 @@ from structlog.testing import capture_logs
 
 from control import finalise
 from control.ingest import Ingest
-from jobs import batches, claim, files, ids
+from jobs import batches, cancel, claim, ids
 from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.finish import Finisher
 from jobs.records import Batch, Json, Model, Outcome, Tier, Usage
 from jobs.states import BatchStatus, Status
-from tests.control.batches import MakeBatch, chat
-from tests.jobs.ledger import value
+from tests.control.batches import MakeBatch, chat, content
+from tests.jobs.ledger import rows, value
 
 
 class Hand:
@@ -43,15 +43,6 @@ class Hand:
 @pytest.fixture
 def hand(database: Database, worker_of_model: UUID, model: Model) -> Hand:
     return Hand(database, worker_of_model, model)
-
-
-async def content(database: Database, blobs: Blobs, file_id: UUID | None) -> list[Any]:
-    assert file_id is not None
-    stored = await files.get(database, 1, file_id)
-    assert stored.purpose == "batch_output"
-    data = b"".join([chunk async for chunk in blobs.read(stored.blob)])
-    assert len(data) == stored.bytes
-    return [json.loads(line) for line in data.splitlines()]
 
 
 async def started(database: Database, ingest: Ingest, new_batch: MakeBatch, lines: Sequence[Json | str]) -> Batch:
@@ -111,6 +102,18 @@ async def test_a_cancelled_batch_keeps_what_was_done(
     errors = await content(database, blobs, batch.error_file_id)
     assert [line["error"]["code"] for line in errors] == ["batch_cancelled"] * 4
     assert [line["response"] for line in errors] == [None] * 4
+
+
+async def test_a_line_whose_job_was_cancelled_alone_does_not_blame_the_batch(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs
+) -> None:
+    batch = await started(database, ingest, new_batch, [chat("a")])
+    await cancel.cancel(database, [row.id for row in await rows(database, "SELECT id FROM jobs")])
+    await finalise.run(database, blobs)
+    batch = await batches.get(database, 1, batch.id)
+    assert batch.status == BatchStatus.COMPLETED
+    [line] = await content(database, blobs, batch.error_file_id)
+    assert line["error"] == {"code": "cancelled", "message": "This request was cancelled."}
 
 
 async def test_what_runs_when_a_batch_is_cancelled_may_finish(
