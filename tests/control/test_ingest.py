@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from control.ingest import Ingest
-from jobs import batches, catalog, claim, files, ids
+from jobs import batch_retry, batches, catalog, claim, files, ids
 from jobs.blobs import Blobs
 from jobs.catalog import Catalog
 from jobs.database import Database
@@ -167,6 +167,22 @@ async def test_what_admission_refuses_is_one_failed_line_with_its_error(
     assert (line.custom_id, line.line, line.ended, line.status_code) == ("cold", 2, 1, 400)
     assert json.loads(line.body or b"")["error"]["param"] == "temperature"
     assert json.loads(line.request or b"")["temperature"] == -1
+
+
+async def test_a_retry_gives_back_what_each_line_said_of_its_time(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, settings: Settings
+) -> None:
+    lines = [
+        chat("plain"),
+        chat("both", timeout=7, expires_after=90),
+        chat("one", expires_after=100_000),
+        chat("refused", timeout=5, temperature=-1),
+    ]
+    batch = await new_batch(lines)
+    await ingest.run()
+    await batches.cancel(database, 1, batch.id)
+    written = b"".join([page async for page in batch_retry.lines(database, batch, settings.timeout_seconds)])
+    assert [json.loads(line) for line in written.splitlines()] == lines
 
 
 async def test_a_line_continues_a_response_and_asks_for_no_background(
