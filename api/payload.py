@@ -1,17 +1,14 @@
 """JSON on the wire: a request's body, its type by header and its size while it comes in; and a response's."""
 
 from collections.abc import Set
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jobs.errors import BadRequest, TooLarge, WrongContentType
-from jobs.payload import parse, write
+from jobs.payload import parse, refuse_crowds, write
 from jobs.records import Json
-
-_MOST_STRUCTURE: Final = 1_000_000
-"""Each value in JSON has a comma or bracket of its own. Reading so many takes a second, in which all others wait."""
 
 
 async def read(request: Request, limit: int) -> bytes:
@@ -45,7 +42,7 @@ async def read(request: Request, limit: int) -> bytes:
         chunks.append(body)
         if not message.get("more_body", False):
             whole = b"".join(chunks)
-            _refuse_crowds(whole)
+            refuse_crowds(whole)
             return whole
 
 
@@ -77,10 +74,3 @@ class JsonResponse(Response):
 
     def render(self, content: Any) -> bytes:
         return write(content)
-
-
-def _refuse_crowds(body: bytes) -> None:
-    """Commas in strings count too: to tell them apart would be the work that this spares."""
-    if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_STRUCTURE:
-        message = f"The request body has more than {_MOST_STRUCTURE} commas and opening brackets. Send it in parts."
-        raise TooLarge(message, code="request_too_large")

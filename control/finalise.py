@@ -6,6 +6,7 @@ from uuid import UUID
 
 import structlog
 
+from control import rounds
 from jobs import files, ids, result_lines
 from jobs.batches import line_of
 from jobs.blobs import Blobs
@@ -20,10 +21,8 @@ _log = structlog.get_logger()
 
 async def run(database: Database, blobs: Blobs) -> int:
     """Finalise all batches that nobody else is at; how many there were."""
-    count = 0
-    for ready in await database.run("batches_ready"):
-        count += await _finalise(database, blobs, ready.id)
-    return count
+    ready = await database.run("batches_ready")
+    return await rounds.over(ready, "finalise", lambda batch: _finalise(database, blobs, batch.id))
 
 
 async def _finalise(database: Database, blobs: Blobs, batch_id: UUID) -> bool:

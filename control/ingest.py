@@ -13,6 +13,7 @@ from uuid import UUID
 
 import structlog
 
+from control import rounds
 from control.rows import Rows
 from control.sums import Sums
 from jobs import ids, input_lines, payload
@@ -52,10 +53,7 @@ class Ingest:
 
     async def run(self) -> int:
         """Read the files of all batches that nobody else is at; how many batches there were."""
-        count = 0
-        for batch in await self._database.run("batches_validating"):
-            count += await self._take(batch)
-        return count
+        return await rounds.over(await self._database.run("batches_validating"), "ingest", self._take)
 
     async def _take(self, batch: Any) -> bool:
         """Read one batch's file; False if another process is at it."""
@@ -99,6 +97,7 @@ class Reading:
         self._catalog = catalog
         self._admission = admission
         self._settings = settings
+        self._longest = settings.body_limit_bytes + input_lines.ENVELOPE_BYTES
         self._custom_ids = Seen()
         self._bodies = Seen()
         self._places = Places()
@@ -122,7 +121,7 @@ class Reading:
             return self._fault(None, BadRequest("Cannot find the input file.", param="file_id", code="invalid_request"))
         try:
             chunks = blobs.read(self._batch.blob)
-            async for number, raw in input_lines.split(chunks, self._settings.batch_file_limit_bytes):
+            async for number, raw in input_lines.split(chunks, self._longest):
                 self.total += 1
                 if self.total > self._settings.batch_line_limit:
                     continue
@@ -159,7 +158,8 @@ class Reading:
     async def _line(self, connection: Driver, number: int, raw: bytes | None) -> None:
         """Add the rows of one line. Raises what is wrong with it as a line."""
         if raw is None:
-            raise BadRequest("This line is too long.", code="invalid_json_line")
+            message = f"This line is too long: a request body may have {self._settings.body_limit_bytes} bytes."
+            raise TooLarge(message, code="request_too_large")
         line = input_lines.read(raw, self._batch.endpoint)
         if self._custom_ids.add(_digest(line.custom_id.encode())) is not None:
             message = f"The custom_id '{line.custom_id:.100}' was used by an earlier line."

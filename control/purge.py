@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
@@ -17,7 +18,7 @@ _log = structlog.get_logger()
 async def run(database: Database, keep_days: int, now: datetime | None = None) -> int:
     """Make partitions ahead; remove jobs and batches made more than `keep_days` days ago that have ended, with their
     bodies, events made as long ago, and idempotency keys and lost workers past their time. How many rows went, dropped
-    bodies aside.
+    bodies aside. A job lives while a line of a batch that has not ended wants it.
 
     What fails is logged and left to the next round, and the rest is done.
 
@@ -29,13 +30,13 @@ async def run(database: Database, keep_days: int, now: datetime | None = None) -
     first_kept = midnight - keep_days * _DAY
     with _holding_up_no_other("days to come"):
         await _make_days(database, now)
-    with _holding_up_no_other("days that are over"):
-        await _drop_days(database, first_kept)
     bound = ids.floor(first_kept.timestamp())
     gone = await _until_none(database, "purge_lines", bound=bound)
     with _holding_up_no_other("purge_batches"):
         gone += len(await database.run("purge_batches", bound=bound))
-    gone += await _until_none(database, "purge_jobs", bound=bound)
+    with _holding_up_no_other("days that are over"):
+        await _drop_days(database, first_kept)
+    gone += await _purge_jobs(database, bound)
     gone += await _until_none(database, "purge_deliveries", bound=bound)
     gone += await _until_none(database, "purge_own_webhooks", bound=bound)
     gone += await _until_none(database, "purge_keys")
@@ -56,17 +57,26 @@ async def _make_days(database: Database, now: datetime) -> None:
 
 
 async def _drop_days(database: Database, first_kept: datetime) -> None:
-    """Drop the partitions of every day before `first_kept` whose jobs have all ended."""
+    """Drop the partitions of every day before `first_kept` of which no job is wanted any more."""
     for row in await database.run("partitions"):
         day = datetime.strptime(row.day, "%Y%m%d").replace(tzinfo=UTC)
         if day >= first_kept:
             break
         with _holding_up_no_other("drop a day", day=row.day):
             lower, upper = ids.floor(day.timestamp()), ids.floor((day + _DAY).timestamp())
-            if await database.run("unfinished_between", lower=lower, upper=upper):
+            if await database.run("wanted_between", lower=lower, upper=upper):
                 continue
             await _define(database, [f"DROP TABLE IF EXISTS {table}_{row.day}" for table in migrate.BODIES])
             _log.info("a day's bodies were dropped", day=row.day)
+
+
+async def _purge_jobs(database: Database, bound: UUID) -> int:
+    """Page by page, so that what a batch under way wants is passed by once."""
+    gone, after = 0, UUID(int=0)
+    with _holding_up_no_other("purge_jobs"):
+        while rows := await database.run("purge_jobs", after=after, bound=bound):
+            gone, after = gone + rows[0].gone, rows[0].last
+    return gone
 
 
 async def _define(database: Database, statements: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """The rows of a batch's lines, gathered and written by COPY."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -55,7 +55,8 @@ class Rows:
     def job(self, batch: UUID, line: int, custom_id: str, job: NewJob, flow: int, place: bytes) -> None:
         """A line with a job of its own."""
         add, tier, flags = self._rows, int(Tier.BATCH), int(job.flags | Flags.LINES)
-        expires = job.expires_seconds and datetime.now(UTC) + timedelta(seconds=job.expires_seconds)
+        # From the id's own time, so that a retry of the batch finds the seconds again.
+        expires = job.expires_seconds and datetime.fromtimestamp(ids.seconds(job.id) + job.expires_seconds, UTC)
         add["lines"].append((batch, line, custom_id, job.id, None, Status.QUEUED.value, None))
         add["jobs"].append((job.id, flow, job.tenant_id, job.cost, tier, job.timeout_seconds, flags, place, expires))
         add["requests"].append((job.id, job.endpoint, job.model, job.body, job.previous))

@@ -118,6 +118,7 @@ def line_of(row: Any) -> Line:
         job_id=row.job_id,
         ended=row.ended,
         status=Status(row.status),
+        ending=BatchStatus(row.ending),
         copy_of=row.copy_of,
         status_code=row.status_code,
         body=None if row.body is None else bytes(row.body),

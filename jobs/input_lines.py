@@ -19,6 +19,8 @@ from jobs.records import Json
 
 _FIELDS: Final = ("custom_id", "method", "url", "body")
 _LONGEST_ID: Final = 512
+ENVELOPE_BYTES: Final = 16 * 2**10
+"""Room on a line for what stands around its body."""
 DEPTHS: Final = (128, 512, 2048, 8192, 32768)
 """Bytes of a prompt at which its beginning is told from others'."""
 
@@ -38,6 +40,7 @@ def read(raw: bytes, endpoint: str) -> RequestLine:
     Raises:
         BadRequest: with the code and param that OpenAI's Batch API gives to the fault.
     """
+    payload.refuse_crowds(raw)
     try:
         value = payload.decode(raw)
     except (ValueError, RecursionError):
@@ -75,7 +78,7 @@ def _checked(custom_id: str, body: object, endpoint: str) -> RequestLine:
     model = body.get("model")
     if model is not None and not isinstance(model, str):
         raise BadRequest("Model parameter is required.", param="body.model", code="invalid_request")
-    return RequestLine(custom_id, model, body)
+    return RequestLine(custom_id, model and terms.storable(model, "body.model"), body)
 
 
 def _prompt(body: Json) -> bytes:
@@ -153,20 +156,24 @@ class Places:
 
 
 async def split(chunks: AsyncIterable[bytes], longest: int) -> AsyncIterator[tuple[int, bytes | None]]:
-    """The lines of a file with their numbers, from 1, without blank ones; None for one of more than `longest` bytes."""
-    number, rest, skipping = 0, b"", False
+    """The lines of a file with their numbers, from 1, without blank ones; None for one of more than `longest` bytes,
+    of which no more is held."""
+    number, size = 0, 0
+    parts: list[bytes] = []
     async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
             number += 1
-            if skipping or len(line) > longest:
-                skipping = False
+            if size + len(end) > longest:
                 yield number, None
-            elif line.strip():
+            elif (line := b"".join((*parts, end))).strip():
                 yield number, line
-        if len(rest) > longest:
-            rest, skipping = b"", True
-    if skipping:
+            parts, size = [], 0
+        size += len(rest)
+        parts.append(rest)
+        if size > longest:
+            parts.clear()
+    if size > longest:
         yield number + 1, None
-    elif rest.strip():
-        yield number + 1, rest
+    elif (line := b"".join(parts)).strip():
+        yield number + 1, line

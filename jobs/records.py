@@ -314,8 +314,8 @@ class Batch:
 class Line:
     """A line of a batch that has ended, with its response or the error that it has instead.
 
-    `ended` is the how-manieth of its batch it was to end. `copy_of` is the custom_id of the earlier line whose job
-    answers this one too. `request` only where it was asked for.
+    `ended` is the how-manieth of its batch it was to end, `ending` how its batch ends. `copy_of` is the custom_id of
+    the earlier line whose job answers this one too. `request` only where it was asked for.
     """
 
     line: int
@@ -323,6 +323,7 @@ class Line:
     job_id: UUID
     ended: int
     status: Status
+    ending: BatchStatus
     copy_of: str | None
     status_code: int | None
     body: bytes | None

@@ -5,13 +5,23 @@ from uuid import UUID
 
 from jobs import payload
 from jobs.records import Json, Line
-from jobs.states import Status
+from jobs.states import BatchStatus, Status
 
-_CODES: Final = {Status.CANCELLED: "batch_cancelled", Status.EXPIRED: "batch_expired"}
-_MESSAGES: Final = {
-    Status.CANCELLED: "This request was not executed: its batch was cancelled.",
-    Status.EXPIRED: "This request could not be executed before the completion window expired.",
+_EXPIRED: Final = ("batch_expired", "This request could not be executed before the completion window expired.")
+_BY_ENDING: Final = {
+    (Status.CANCELLED, BatchStatus.CANCELLED): (
+        "batch_cancelled",
+        "This request was not executed: its batch was cancelled.",
+    ),
+    (Status.CANCELLED, BatchStatus.EXPIRED): _EXPIRED,  # it still ran when the window was over
+    (Status.EXPIRED, BatchStatus.EXPIRED): _EXPIRED,
 }
+_ALONE: Final = {
+    Status.CANCELLED: ("cancelled", "This request was cancelled."),
+    Status.EXPIRED: ("expired", "This request expired before it ran."),
+}
+"""Of lines that ended so in a batch that did not: their owner's doing."""
+_FAILED: Final = ("server_error", "The request failed.")
 
 
 def write(batch_id: UUID, line: Line) -> bytes:
@@ -26,8 +36,8 @@ def write(batch_id: UUID, line: Line) -> bytes:
         if line.copy_of is not None:
             response["copy_of"] = line.copy_of
     else:
-        code = line.error_code or _CODES.get(line.status, "server_error")
-        error = {"code": code, "message": line.error_message or _MESSAGES.get(line.status, "The request failed.")}
+        code, message = _BY_ENDING.get((line.status, line.ending)) or _ALONE.get(line.status, _FAILED)
+        error = {"code": line.error_code or code, "message": line.error_message or message}
     named = {"id": f"batch_req_{batch_id.hex}{line.line:08x}", "custom_id": line.custom_id}
     if response is None:
         return payload.write({**named, "response": None, "error": error})

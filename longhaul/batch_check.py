@@ -36,6 +36,7 @@ class Check:
     ) -> None:
         self._endpoint = endpoint
         self._settings = settings
+        self._longest = settings.body_limit_bytes + input_lines.ENVELOPE_BYTES
         self._wanted = self._model = model
         self._by_schema = schemas is not None
         self._served = endpoint in INFERENCE and (schemas is None or endpoint in schemas)
@@ -59,7 +60,7 @@ class Check:
             message = f"The model does not serve '{self._endpoint:.100}' in batches."
             yield _fault(None, BadRequest(message, param="endpoint", code="invalid_value"), "batch")
             return
-        async for number, raw in input_lines.split(_chunks(path), self._settings.batch_file_limit_bytes):
+        async for number, raw in input_lines.split(_chunks(path), self._longest):
             self._requests += 1
             try:
                 line, body = self._read(raw)
@@ -100,7 +101,8 @@ class Check:
     def _read(self, raw: bytes | None) -> tuple[RequestLine, bytes]:
         """The line and its body as bytes. Raises what fails the whole batch."""
         if raw is None:
-            raise BadRequest("This line is too long.", code="invalid_json_line")
+            message = f"This line is too long: a request body may have {self._settings.body_limit_bytes} bytes."
+            raise TooLarge(message, code="request_too_large")
         line = input_lines.read(raw, self._endpoint)
         if self._custom_ids.add(_digest(line.custom_id.encode())) is not None:
             message = f"The custom_id '{line.custom_id:.100}' was used by an earlier line."

@@ -115,7 +115,8 @@ async def retry(request: Request, tenant: Caller, batch_id: str) -> JsonResponse
         webhook=await webhooks.own(here.database, old.id),
         key=_key(request, b"retry", old.id.bytes),
     )
-    made = await _of(here, batch, batch_retry.lines(here.database, old))
+    lines = batch_retry.lines(here.database, old, here.settings.timeout_seconds)
+    made = await _of(here, batch, lines)
     here.wake_control()
     return JsonResponse(batch_objects.batch(made))
 

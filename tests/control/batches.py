@@ -32,6 +32,16 @@ def chat(custom_id: str, text: str = "hello", **body: Any) -> Json:
     }
 
 
+async def content(database: Database, blobs: Blobs, file_id: UUID | None) -> list[Any]:
+    """The lines of a result file."""
+    assert file_id is not None
+    stored = await files.get(database, 1, file_id)
+    assert stored.purpose == "batch_output"
+    data = b"".join([chunk async for chunk in blobs.read(stored.blob)])
+    assert len(data) == stored.bytes
+    return [json.loads(line) for line in data.splitlines()]
+
+
 @pytest.fixture
 def worker_of_model() -> UUID:
     return uuid4()

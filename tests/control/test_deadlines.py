@@ -1,5 +1,6 @@
 """Batches and their windows."""
 
+import asyncio
 from uuid import UUID
 
 from control import deadlines, finalise
@@ -9,9 +10,10 @@ from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.records import Model, Tier
 from jobs.states import BatchStatus
-from tests.control.batches import MakeBatch, chat
+from tests.control.batches import MakeBatch, chat, content
 from tests.control.conftest import Ears
-from tests.jobs.ledger import assert_counters_are_true, rows, value
+from tests.jobs.ledger import assert_counters_are_true, rows, value, waits_for_a_lock
+from tests.until import until
 
 
 async def test_a_batch_that_is_over_keeps_what_was_done_and_expires(
@@ -62,6 +64,29 @@ async def test_what_still_runs_ten_minutes_later_is_aborted(
     assert (await batches.get(database, 1, batch.id)).status == BatchStatus.CANCELLED
 
 
+async def test_what_still_ran_long_after_its_window_is_told_as_expired(
+    database: Database,
+    ingest: Ingest,
+    new_batch: MakeBatch,
+    blobs: Blobs,
+    ears: Ears,
+    worker_of_model: UUID,
+    model: Model,
+) -> None:
+    batch = await new_batch([chat("ran"), chat("waited")])
+    await ingest.run()
+    await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 1)
+    await rows(database, "UPDATE batches SET expires_at = now() - interval '11 minutes'")
+    assert await deadlines.run(database, ears.announce, ears.abort) == 2
+    await finalise.run(database, blobs)
+    batch = await batches.get(database, 1, batch.id)
+    assert batch.status == BatchStatus.EXPIRED
+    assert [line["error"]["code"] for line in await content(database, blobs, batch.error_file_id)] == [
+        "batch_expired",
+        "batch_expired",
+    ]
+
+
 async def test_a_batch_close_to_its_window_rises_in_tier(
     database: Database, ingest: Ingest, new_batch: MakeBatch, ears: Ears, worker_of_model: UUID, model: Model
 ) -> None:
@@ -76,3 +101,22 @@ async def test_a_batch_close_to_its_window_rises_in_tier(
     claimed = await claim.claim(database, worker_of_model, model.id, Tier.DEFAULT, 10)
     assert [job.tier for job in claimed] == [Tier.DEFAULT] * 2
     await assert_counters_are_true(database)
+
+
+async def test_batches_rise_in_the_order_in_which_everybody_locks_flows(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, ears: Ears
+) -> None:
+    for _ in range(3):
+        await new_batch([chat("a")])
+    await ingest.run()
+    flows = await rows(database, "SELECT id, batch_id FROM flows ORDER BY id")
+    late = "created_at = now() - interval '23 h', expires_at = now() + interval '1 h'"
+    for flow in reversed(flows):  # so that the batches are found the other way around
+        await rows(database, "UPDATE batches SET status = 'finalizing' WHERE id = %s", flow.batch_id)
+        await rows(database, f"UPDATE batches SET status = 'in_progress', {late} WHERE id = %s", flow.batch_id)
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM flows WHERE id = %s FOR UPDATE", [flows[0].id])
+        rising = asyncio.create_task(deadlines.run(database, ears.announce, ears.abort))
+        await until(lambda: waits_for_a_lock(database))
+        await connection.execute("SELECT FROM flows WHERE id = %s FOR UPDATE NOWAIT", [flows[-1].id])
+    assert await rising == 3

@@ -6,17 +6,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from control import finalise
 from control.ingest import Ingest
-from jobs import batches, claim, files
+from jobs import batches, cancel, claim, ids
 from jobs.blobs import Blobs
 from jobs.database import Database
 from jobs.finish import Finisher
 from jobs.records import Batch, Json, Model, Outcome, Tier, Usage
 from jobs.states import BatchStatus, Status
-from tests.control.batches import MakeBatch, chat
-from tests.jobs.ledger import value
+from tests.control.batches import MakeBatch, chat, content
+from tests.jobs.ledger import rows, value
 
 
 class Hand:
@@ -42,15 +43,6 @@ class Hand:
 @pytest.fixture
 def hand(database: Database, worker_of_model: UUID, model: Model) -> Hand:
     return Hand(database, worker_of_model, model)
-
-
-async def content(database: Database, blobs: Blobs, file_id: UUID | None) -> list[Any]:
-    assert file_id is not None
-    stored = await files.get(database, 1, file_id)
-    assert stored.purpose == "batch_output"
-    data = b"".join([chunk async for chunk in blobs.read(stored.blob)])
-    assert len(data) == stored.bytes
-    return [json.loads(line) for line in data.splitlines()]
 
 
 async def started(database: Database, ingest: Ingest, new_batch: MakeBatch, lines: Sequence[Json | str]) -> Batch:
@@ -112,6 +104,18 @@ async def test_a_cancelled_batch_keeps_what_was_done(
     assert [line["response"] for line in errors] == [None] * 4
 
 
+async def test_a_line_whose_job_was_cancelled_alone_does_not_blame_the_batch(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs
+) -> None:
+    batch = await started(database, ingest, new_batch, [chat("a")])
+    await cancel.cancel(database, [row.id for row in await rows(database, "SELECT id FROM jobs")])
+    await finalise.run(database, blobs)
+    batch = await batches.get(database, 1, batch.id)
+    assert batch.status == BatchStatus.COMPLETED
+    [line] = await content(database, blobs, batch.error_file_id)
+    assert line["error"] == {"code": "cancelled", "message": "This request was cancelled."}
+
+
 async def test_what_runs_when_a_batch_is_cancelled_may_finish(
     database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, worker_of_model: UUID, model: Model
 ) -> None:
@@ -151,10 +155,27 @@ async def test_whoever_starts_over_writes_the_same_files(
 
     batch = await started(database, ingest, new_batch, [chat("a")])
     await hand.answer()
-    with pytest.raises(RuntimeError):
-        await finalise.run(database, Full(str(blobs._folder)))
+    assert await finalise.run(database, Full(str(blobs._folder))) == 0
     assert (await batches.get(database, 1, batch.id)).status == BatchStatus.FINALIZING
     assert await value(database, "SELECT count(*) FROM files") == 1
     assert await finalise.run(database, blobs) == 1
     batch = await batches.get(database, 1, batch.id)
     assert len(await content(database, blobs, batch.output_file_id)) == 1
+
+
+async def test_a_batch_that_cannot_be_written_holds_up_no_other_and_is_told(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, hand: Hand
+) -> None:
+    class Broken(Blobs):
+        async def put(self, key: str, chunks: Any) -> int:
+            if key == f"files/{UUID(int=bad.id.int ^ 1).hex}":
+                raise RuntimeError("full")
+            return await super().put(key, chunks)
+
+    bad, good = [await started(database, ingest, new_batch, [chat("a")]) for _ in range(2)]
+    await hand.answer()
+    with capture_logs() as logs:
+        assert await finalise.run(database, Broken(str(blobs._folder))) == 1
+    told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
+    assert told == [(ids.batch_id(bad.id), "full")]
+    assert (await batches.get(database, 1, good.id)).status == BatchStatus.COMPLETED

@@ -8,9 +8,10 @@ from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from control.ingest import Ingest
-from jobs import batches, catalog, claim, files, ids
+from jobs import batch_retry, batches, catalog, claim, files, ids
 from jobs.blobs import Blobs
 from jobs.catalog import Catalog
 from jobs.database import Database
@@ -68,10 +69,18 @@ BAD: list[tuple[Json | str, str, str | None]] = [
     (chat("b", model="nobody"), "model_not_found", "body.model"),
     (chat("b", model=7), "invalid_request", "body.model"),
     (chat("b", model="org/tiny"), "mismatched_model", "body.model"),
+    (chat("b", model="a\0b"), "invalid_value", "body.model"),
+    (chat("b", model="\ud800"), "invalid_value", "body.model"),
+    (chat("b") | {"custom_id": "\ud800"}, "invalid_value", "custom_id"),
+    (chat("b") | {"method": "\0\ud800"}, "invalid_method", "method"),
+    (chat("b") | {"url": "\0\ud800"}, "invalid_url", "url"),
+    (chat("b") | {"\0\ud800": 1, "body": {"\0\ud800": 1}}, "invalid_request", "body.messages"),
 ]
 
 
-@pytest.mark.parametrize(("line", "code", "param"), BAD, ids=[f"{code} {param}" for _, code, param in BAD])
+@pytest.mark.parametrize(
+    ("line", "code", "param"), BAD, ids=[f"{number} {code} {param}" for number, (_, code, param) in enumerate(BAD)]
+)
 async def test_a_line_that_is_none_fails_the_batch(
     line: Json | str, code: str, param: str | None, database: Database, ingest: Ingest, new_batch: MakeBatch
 ) -> None:
@@ -83,6 +92,27 @@ async def test_a_line_that_is_none_fails_the_batch(
     assert (batch.total, batch.completed, batch.failed) == (0, 0, 0)
     for table in ("jobs", "lines", "requests"):
         assert await value(database, f"SELECT count(*) FROM {table}") == 0
+
+
+@pytest.mark.parametrize("ingest", [{"body_limit_bytes": 2048}], indirect=True)
+async def test_a_line_longer_than_a_request_may_be_is_told_unread(
+    database: Database, ingest: Ingest, new_batch: MakeBatch
+) -> None:
+    batch = await new_batch([chat("a"), "[" * 30_000, chat("b")])
+    await ingest.run()
+    batch = await batches.get(database, 1, batch.id)
+    assert errors(batch) == [("request_too_large", None, 2)]
+    assert batch.errors and "2048 bytes" in batch.errors[0]["message"]
+
+
+@pytest.mark.parametrize("ingest", [{"body_limit_bytes": 2048}], indirect=True)
+async def test_a_body_just_over_the_limit_is_one_failed_line(
+    database: Database, ingest: Ingest, new_batch: MakeBatch
+) -> None:
+    batch = await new_batch([chat("a" * 512, "x" * 1900), chat("b", "x" * 2048)])
+    await ingest.run()
+    [line] = await batches.lines(database, batch.id, after=0, limit=10)
+    assert (line.custom_id, line.status_code) == ("b", 413)
 
 
 async def test_every_bad_line_is_reported(database: Database, ingest: Ingest, new_batch: MakeBatch) -> None:
@@ -137,6 +167,22 @@ async def test_what_admission_refuses_is_one_failed_line_with_its_error(
     assert (line.custom_id, line.line, line.ended, line.status_code) == ("cold", 2, 1, 400)
     assert json.loads(line.body or b"")["error"]["param"] == "temperature"
     assert json.loads(line.request or b"")["temperature"] == -1
+
+
+async def test_a_retry_gives_back_what_each_line_said_of_its_time(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, settings: Settings
+) -> None:
+    lines = [
+        chat("plain"),
+        chat("both", timeout=7, expires_after=90),
+        chat("one", expires_after=100_000),
+        chat("refused", timeout=5, temperature=-1),
+    ]
+    batch = await new_batch(lines)
+    await ingest.run()
+    await batches.cancel(database, 1, batch.id)
+    written = b"".join([page async for page in batch_retry.lines(database, batch, settings.timeout_seconds)])
+    assert [json.loads(line) for line in written.splitlines()] == lines
 
 
 async def test_a_line_continues_a_response_and_asks_for_no_background(
@@ -250,12 +296,31 @@ async def test_a_crash_in_the_middle_leaves_nothing_and_another_starts_over(
 
     batch = await new_batch([chat(str(number)) for number in range(5000)])
     broken = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
-    with pytest.raises(RuntimeError):
-        await broken.run()
+    assert await broken.run() == 0
     assert await value(database, "SELECT count(*) FROM lines") == 0
     assert await ingest.run() == 1
     assert (await batches.get(database, 1, batch.id)).total == 5000
     assert await value(database, "SELECT count(*) FROM lines") == 5000
+
+
+async def test_a_batch_that_cannot_be_read_holds_up_no_other_and_is_told(
+    database: Database, model: Model, new_batch: MakeBatch, settings: Settings
+) -> None:
+    class Broken(Blobs):
+        async def read(self, key: str, start: int = 0) -> AsyncIterator[bytes]:
+            if key == f"files/{bad.input_file_id.hex}":
+                raise RuntimeError("unreadable")
+            async for chunk in super().read(key, start):
+                yield chunk
+
+    bad, good = await new_batch([chat("a")]), await new_batch([chat("a longer one")])
+    ingest = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
+    with capture_logs() as logs:
+        assert await ingest.run() == 1
+    told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
+    assert told == [(ids.batch_id(bad.id), "unreadable")]
+    found = [(await batches.get(database, 1, batch.id)).status for batch in (bad, good)]
+    assert found == [BatchStatus.VALIDATING, BatchStatus.IN_PROGRESS]
 
 
 async def test_two_processes_do_not_read_the_same_batch(

@@ -8,11 +8,13 @@ import pytest
 
 from control import finalise, purge
 from control.ingest import Ingest
-from jobs import batches, cancel, deliveries, files, ids, lease
+from jobs import batches, cancel, claim, deliveries, files, ids, lease
 from jobs.blobs import Blobs
 from jobs.database import Database
+from jobs.finish import Finisher
 from jobs.migrate import BODIES, DAYS_AHEAD
-from jobs.records import IdempotencyKey, NewBatch
+from jobs.records import IdempotencyKey, Model, NewBatch, Outcome, Tier
+from jobs.states import Status
 from tests.control.batches import CHAT, MakeBatch, chat
 from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob
@@ -178,6 +180,39 @@ async def test_batches_go_with_their_lines_and_flows_once_they_have_ended(
     assert [row.id for row in await rows(database, "SELECT id FROM batches")] == [running.id]
     assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM lines")] == [running.id]
     assert [row.batch_id for row in await rows(database, "SELECT batch_id FROM flows")] == [running.id]
+
+
+async def test_what_a_batch_under_way_has_done_stays_until_it_has_ended(
+    database: Database, ingest: Ingest, new_batch: MakeBatch, blobs: Blobs, worker_of_model: UUID, model: Model
+) -> None:
+    batch = await new_batch([chat("refused", temperature=-1), chat("done"), chat("waits")])
+    await ingest.run()
+    [job] = await claim.claim(database, worker_of_model, model.id, Tier.BATCH, 1)
+    await Finisher(database, lambda ended: None).finish(job, Outcome(Status.COMPLETED, 200, b'{"a":1}'))
+    later = NOW + timedelta(days=40)
+    assert await purge.run(database, 30, later) == 0
+    assert await value(database, "SELECT count(*) FROM jobs") == 2
+    found = await batches.lines(database, batch.id, after=0, limit=9, with_request=True)
+    assert [(line.custom_id, line.status_code, line.request is None) for line in found] == [
+        ("refused", 400, False),
+        ("done", 200, False),
+    ]
+    await batches.cancel(database, 1, batch.id)
+    await finalise.run(database, blobs)
+    assert await purge.run(database, 30, later) == 3 + 1 + 2
+    for table in ("jobs", "requests", "results"):
+        assert await value(database, f"SELECT count(*) FROM {table}") == 0
+
+
+async def test_what_nobody_wants_goes_from_behind_all_that_a_batch_wants(
+    database: Database, ingest: Ingest, new_batch: MakeBatch
+) -> None:
+    await new_batch([chat(str(number)) for number in range(5100)])
+    await ingest.run()
+    await rows(database, "UPDATE jobs SET status = 'completed', finished_at = now()")
+    await rows(database, "DELETE FROM lines WHERE line = 5100")
+    assert await purge.run(database, 30, NOW + timedelta(days=40)) == 1
+    assert await value(database, "SELECT count(*) FROM jobs JOIN lines ON job_id = id") == 5099
 
 
 async def test_events_go_with_their_time_unless_they_wait(database: Database) -> None:

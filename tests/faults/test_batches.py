@@ -3,10 +3,11 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
 import httpx
 from sqlalchemy import text
@@ -61,6 +62,30 @@ async def until(client: httpx.AsyncClient, batch: str, *statuses: str, done: int
     return await eventually(look, seconds, f"{statuses} with {done} lines")
 
 
+async def kill_at_work(
+    deployment: Deployment, client: httpx.AsyncClient, batch: str, status: str, seconds: Iterable[float]
+) -> None:
+    """Kill one control after another, each so many seconds after it took the batch, and before it let go of it."""
+    killed: set[int] = set()
+    for after in seconds:
+        killed.add(await eventually(lambda: holder(deployment, batch, killed), SECONDS, f"a control at the {status}"))
+        await asyncio.sleep(after)
+        deployment.parts["control"].kill()
+        assert (await client.get(f"/v1/batches/{batch}")).json()["status"] == status, "it was killed too late"
+        deployment.spawn("control")
+
+
+async def holder(deployment: Deployment, batch: str, others: set[int]) -> int | None:
+    """The connection of the control that reads or writes a batch, if it is none of these: it holds the batch's lock."""
+    held = text(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+        " AND (classid::bigint << 32) | objid::bigint = hashtextextended(:id, 1)"
+    )
+    async with deployment.database.engine.connect() as connection:
+        pid = await connection.scalar(held, {"id": str(UUID(batch.removeprefix("batch_")))})
+    return None if pid in others else pid
+
+
 async def check_files(client: httpx.AsyncClient, batch: Any) -> None:
     """Every line stands once in one of the files, and the counts are those of the files."""
     found: dict[str, list[Any]] = {}
@@ -94,10 +119,7 @@ async def test_a_batch_completes_once_whatever_is_killed(tmp_path: Path) -> None
     async with running(tmp_path) as (deployment, client):
         process, worker = await deployment.start_worker("worker 0")
         batch = await submit(client)
-        for _ in range(2):  # while it reads the file
-            await asyncio.sleep(rng.uniform(0, 0.5))
-            deployment.parts["control"].kill()
-            deployment.spawn("control")
+        await kill_at_work(deployment, client, batch, "validating", (rng.uniform(0, 0.3) for _ in range(2)))
         for number in range(1, 4):
             done = (await until(client, batch, "in_progress", done=rng.randrange(1, 1000)))["request_counts"]
             await until(client, batch, "in_progress", done=done["completed"] + rng.randrange(1000))
@@ -106,11 +128,7 @@ async def test_a_batch_completes_once_whatever_is_killed(tmp_path: Path) -> None
             in_flight |= await invariants.held(deployment.database, worker)
             deployment.spawn("control")
             process, worker = await deployment.start_worker(f"worker {number}")
-        await until(client, batch, "in_progress", "finalizing", "completed", done=LINES)
-        for _ in range(3):  # while it writes the files, if it still does
-            deployment.parts["control"].kill()
-            deployment.spawn("control")
-            await asyncio.sleep(rng.uniform(0, 1))
+        await kill_at_work(deployment, client, batch, "finalizing", (rng.uniform(0, 0.1) for _ in range(3)))
         ended = await until(client, batch, "completed")
         await check_files(client, ended)
         await check_runs(deployment, in_flight)

@@ -126,7 +126,7 @@ def _job(batch: Batch, model_id: int, body: bytes) -> NewJob:
         tier=Tier.BATCH,
         waited=False,
         cost=1,
-        timeout_seconds=60,
+        timeout_seconds=3600,
         flags=Flags.LINES,
     )
 

@@ -2,11 +2,14 @@
 
 import itertools
 import random
+import time
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 
 from jobs import input_lines
+from jobs.errors import TooLarge
 from jobs.input_lines import Seen
 
 
@@ -32,6 +35,33 @@ async def test_blank_lines_count_and_are_left_out() -> None:
 async def test_a_line_that_is_too_long_is_none_and_those_after_it_are_read(size: int) -> None:
     assert await split(b"x" * 500 + b"\ntwo", size) == [(1, None), (2, b"two")]
     assert await split(b"one\n" + b"x" * 500, size) == [(1, b"one"), (2, None)]
+
+
+async def test_a_line_of_many_chunks_takes_time_by_its_length() -> None:
+    begun = time.perf_counter()
+    [(number, line)] = await split(b"x" * 2**23, size=2**9, longest=2**23)
+    assert (number, len(line or b"")) == (1, 2**23)
+    assert time.perf_counter() - begun < 3
+
+
+async def test_no_more_is_held_of_a_line_than_the_longest_has() -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(64):
+            yield b"x" * 2**20
+
+    tracemalloc.start()
+    try:
+        assert [line async for line in input_lines.split(endless(), 2**21)] == [(1, None)]
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("crowd", ["[],", "{},", "1,"])
+def test_a_line_of_too_many_values_is_refused_unread(crowd: str) -> None:
+    with pytest.raises(TooLarge) as refused:
+        input_lines.read(crowd.encode() * 1_000_001, "/v1/completions")
+    assert refused.value.code == "request_too_large"
 
 
 def test_what_was_seen_is_found_by_its_number_among_many() -> None:

@@ -95,6 +95,19 @@ async def test_the_hot_statements_find_jobs_by_index(
     assert "jobs_pkey" not in retired and "Seq Scan" not in retired, retired
 
 
+async def test_the_purge_looks_up_lines_only_of_the_jobs_that_it_looks_at(database: Database) -> None:
+    await rows(
+        database,
+        "INSERT INTO lines (batch_id, line, custom_id, job_id)"
+        " SELECT b, n, n::text, gen_random_uuid() FROM new_id() b, generate_series(1, 50000) n",
+    )
+    await rows(database, "ANALYZE lines")
+    for name in ("purge_jobs", "wanted_between"):
+        found = await plan(database, name)
+        assert re.search(r"using lines_job on lines.*\n\s*Index Cond: .*\bjob_id\b", found), f"{name}:\n{found}"
+        assert not re.search(r"Hash|Merge|Seq Scan", found), f"{name}:\n{found}"
+
+
 @pytest.mark.parametrize("statistics", STATISTICS.values(), ids=STATISTICS.keys())
 async def test_a_look_at_the_whole_reads_the_heads_of_queues_and_what_runs(
     statistics: str, database: Database, accept: Accept, new_job: MakeJob

@@ -8,10 +8,15 @@ import pytest
 
 from jobs import ids, result_lines
 from jobs.records import Json, Line, Usage
-from jobs.states import Status
+from jobs.states import BatchStatus, Status
 
 BATCH = ids.new()
 JOB = ids.new()
+BATCH_CANCELLED = {"code": "batch_cancelled", "message": "This request was not executed: its batch was cancelled."}
+BATCH_EXPIRED = {
+    "code": "batch_expired",
+    "message": "This request could not be executed before the completion window expired.",
+}
 
 
 def line(**fields: Any) -> Line:
@@ -21,6 +26,7 @@ def line(**fields: Any) -> Line:
         "job_id": JOB,
         "ended": 1,
         "status": Status.COMPLETED,
+        "ending": BatchStatus.COMPLETED,
         "copy_of": None,
         "status_code": 200,
         "body": b'{"id":"x"}',
@@ -63,17 +69,11 @@ def test_ids_of_lines_are_unique_and_stay() -> None:
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        (
-            {"status": Status.CANCELLED},
-            {"code": "batch_cancelled", "message": "This request was not executed: its batch was cancelled."},
-        ),
-        (
-            {"status": Status.EXPIRED},
-            {
-                "code": "batch_expired",
-                "message": "This request could not be executed before the completion window expired.",
-            },
-        ),
+        ({"status": Status.CANCELLED, "ending": BatchStatus.CANCELLED}, BATCH_CANCELLED),
+        ({"status": Status.CANCELLED, "ending": BatchStatus.EXPIRED}, BATCH_EXPIRED),
+        ({"status": Status.EXPIRED, "ending": BatchStatus.EXPIRED}, BATCH_EXPIRED),
+        ({"status": Status.CANCELLED}, {"code": "cancelled", "message": "This request was cancelled."}),
+        ({"status": Status.EXPIRED}, {"code": "expired", "message": "This request expired before it ran."}),
         (
             {"status": Status.FAILED, "error_code": "request_timeout", "error_message": "It ran too long."},
             {"code": "request_timeout", "message": "It ran too long."},
