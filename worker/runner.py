@@ -17,7 +17,7 @@ from jobs import claim as claims
 from jobs import lease, metrics, order
 from jobs.database import Database
 from jobs.finish import Finisher, Settlement
-from jobs.records import ClaimedJob, Outcome, Tier
+from jobs.records import ClaimedJob, Flags, Outcome, Tier
 from jobs.streams import Writer
 from jobs.traces import Traces
 from worker import history
@@ -31,6 +31,8 @@ _POLL_SECONDS: Final = 1.0
 _GATHER_SECONDS: Final = 0.02
 _PATIENCE_SECONDS: Final = 0.1
 """So long may a result wait for others if no client waits for it: a commit of one costs as much as of ten."""
+_LINE_PATIENCE_SECONDS: Final = 0.3
+"""... and that of a batch's line, which is seldom asked for alone."""
 _BACKLOG: Final = 1000
 """So many results may wait for the database before the worker stops claiming."""
 _SUSPECTS_PATIENCE_SECONDS: Final = 30.0
@@ -252,6 +254,11 @@ class Runner:
     def _busy(self) -> bool:
         return self.running * 2 >= self._slots.size
 
+    def _patience(self, job: ClaimedJob) -> float:
+        if job.waited or not self._busy:
+            return 0
+        return _LINE_PATIENCE_SECONDS if job.flags & Flags.LINES else _PATIENCE_SECONDS
+
     async def _serve_suspects(self) -> bool:
         """Run the next few suspects with nothing beside them, if it is their turn and ours; whether we did."""
         if self._suspects_had_their_turn or time.monotonic() < self._suspects_not_before:
@@ -312,7 +319,7 @@ class Runner:
             self._slots.ring()
             return
         metrics.RUN_SECONDS.labels(job.tier.label).observe(time.monotonic() - began)
-        recorded = await self._finisher.finish(job, outcome, _PATIENCE_SECONDS if self._busy and not job.waited else 0)
+        recorded = await self._finisher.finish(job, outcome, self._patience(job))
         if recorded:
             self._settlement.note(job if isinstance(whole, Outcome) else whole, outcome)
         if trace:
