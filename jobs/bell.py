@@ -1,12 +1,12 @@
 """A bell per engine's queue: rung when jobs came, heard by one worker that has a slot free.
 
 A ticket goes through two threads of Celery before it reaches a worker's loop, this is a blocking pop on that loop. One
-ring at most stands in Redis: whoever has a slot free next hears it at once, so it says all that a ticket would.
+ring at most stands in Redis, for whoever has a slot free next, and who cannot take all that came passes it on.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -33,11 +33,15 @@ def ring(redis: "Redis", prefix: str, queue: str) -> int:
     return int(tickets)
 
 
-async def rings(
-    redis_url: str, prefix: str, queue: str, ready: Callable[[], Awaitable[bool]], free: Callable[[], bool]
-) -> AsyncGenerator[None, None]:
-    """Yield at each ring that is for us, across reconnections, until `ready()`, which is awaited before listening,
-    answers False. A ring that comes when we are no longer `free()` is passed on to another."""
+async def listen(
+    redis_url: str,
+    prefix: str,
+    queue: str,
+    ready: Callable[[], Awaitable[bool]],
+    hear: Callable[[], Awaitable[bool]],
+) -> None:
+    """Await `hear()` at each ring that comes to us, across reconnections, until `ready()`, which is awaited before
+    listening, answers False. Where `hear()` does, there may be more than we can take: the ring goes on to another."""
     reachable = True
     while True:
         # No socket timeout: with it redis-py uses `wait_for`, which in Python 3.11 can swallow a cancellation.
@@ -48,12 +52,10 @@ async def rings(
             while await ready():
                 async with asyncio.timeout(_LISTEN_SECONDS + _SILENCE_SECONDS):
                     rung = await redis.blpop([_key(prefix, queue)], timeout=_LISTEN_SECONDS)
-                    if rung and not free():
-                        await redis.rpush(_key(prefix, queue), b"")
-                        continue
                 reachable = True
-                if rung:
-                    yield
+                if rung and not await hear():
+                    async with asyncio.timeout(_SILENCE_SECONDS):
+                        await redis.rpush(_key(prefix, queue), b"")
             return
         except (RedisError, OSError, TimeoutError) as error:
             if reachable:

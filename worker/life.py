@@ -189,8 +189,7 @@ class Life:
 
     async def _listen(self, runner: Runner, queue: str) -> None:
         prefix = self._settings.redis_prefix
-        async for _ in bell.rings(self._redis_url, prefix, queue, runner.ready, lambda: runner.free):
-            runner.ring()
+        await bell.listen(self._redis_url, prefix, queue, runner.ready, runner.hear)
 
     async def _aborts(self, runner: Runner) -> None:
         async for ids in wake.aborts(self._redis_url, self._settings.redis_prefix):

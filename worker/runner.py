@@ -84,25 +84,29 @@ class Runner:
         self._paused_until = 0.0
         self._suspects_had_their_turn = False
         self._suspects_not_before = 0.0
-        self._listening = asyncio.Event()
+        self._heard: list[asyncio.Future[bool]] = []
         self._stopped = asyncio.Event()
 
     async def run(self) -> None:
         """Claim whenever slots are free, until `stop`; a claim in flight is then waited for, but not started."""
         while not self.stopping:
-            self._listening.set()
             await self._slots.rung(_POLL_SECONDS * random.uniform(0.9, 1.1))
-            self._listening.clear()
+            heard, self._heard = self._heard, []
+            looked = False
             try:
                 await self._hand_back()
                 if self._slots.free and self._may_claim():
                     await self._fill()
-                    await self._gather()
+                    looked = True
             except Exception as error:
                 away = isinstance(error, (SQLAlchemyError, OSError, TimeoutError))
                 _log.warning("cannot claim", error=str(error), exc_info=not away)
                 self._pause(_POLL_SECONDS)
-        self._listening.set()
+            for answer in heard:
+                if not answer.done():
+                    answer.set_result(looked and not self._slots.crowded)
+            if looked:
+                await self._gather()
 
     async def settle(self) -> None:
         """Pay flows back and learn, once a second, for ever."""
@@ -124,19 +128,24 @@ class Runner:
         self.ring()
 
     async def ready(self) -> bool:
-        """Return when a slot is free and may be claimed for, and the claim loop waits for news: while it claims or lets
-        jobs gather, one ring stands in Redis for all that come. False if that will never be again."""
+        """Return when a slot is free and may be claimed for; False if that will never be again."""
         await self._slots.room()
-        await self._listening.wait()
         while not self.stopping and not self._may_claim():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), _POLL_SECONDS / 10)
         return not self.stopping
 
-    @property
-    def free(self) -> bool:
-        """Whether it would claim now if it were rung."""
-        return self._slots.free > 0 and self._may_claim()
+    async def hear(self) -> bool:
+        """Jobs came: have the next round look for them. False if it did not soon, or left some that others may take."""
+        if self.stopping:
+            return False
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._heard.append(answer)
+        self.ring()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_SECONDS):
+                return await answer
+        return False
 
     def ring(self) -> None:
         """Jobs wait: look for them."""
@@ -186,6 +195,9 @@ class Runner:
         """Claim nothing more; tickets are let go."""
         self._stopped.set()
         self._slots.close()
+        for answer in self._heard:
+            if not answer.done():
+                answer.set_result(False)
 
     def abort_all(self) -> int:
         """Take every job out of the engine; how many there were."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from jobs.records import ClaimedJob, Tier
 
 _FREED_SHARE: Final = 16
-"""Freed slots are claimed for once they are a sixteenth of all, or half of those that are to spare: a claim of one
+"""Freed slots are claimed for once they are a sixteenth of all, and half of those that are to spare: a claim of one
 costs twelve times a job of sixteen."""
 _FREED_SECONDS: Final = 0.150
 """... or so long after the first of them became free."""
@@ -36,8 +36,10 @@ class Slots:
         self._quiet = asyncio.Event()
         for at_the_start in (self._wake, self._room, self._quiet):
             at_the_start.set()
+        self._closed = False
         self._hungry = False
-        self._crowded = False
+        self.crowded = False
+        """At the last claim every slot was taken, and jobs still waited."""
         self._freed = 0
         self._timer: asyncio.TimerHandle | None = None
         self.runs: dict[UUID, Run] = {}
@@ -70,7 +72,7 @@ class Slots:
         self.tiers[job.tier] -= 1
         if not self.runs:
             self._quiet.set()
-        if self.free and not self._crowded:
+        if self.free and not self.crowded:
             self._room.set()
         if self._hungry:
             self._freed += 1
@@ -93,13 +95,14 @@ class Slots:
         While they do and every slot was taken, the next claim comes by itself: a ticket would tell nothing.
         """
         self._hungry = more
-        self._crowded = more and not self.free
+        self.crowded = more and not self.free
         self._freed = 0
         if self.free:
             self._room.set()
 
     def close(self) -> None:
         """Nobody will enter any more: who waits for a slot need not."""
+        self._closed = True
         self._room.set()
         self.ring()
 
@@ -113,6 +116,8 @@ class Slots:
 
     async def room(self) -> None:
         """Return when a slot is free that nobody waits for as far as is known, or none will ever be."""
+        if not self.free and not self._closed:  # they may have become fewer
+            self._room.clear()
         await self._room.wait()
 
     async def quiet(self) -> None:

@@ -20,15 +20,20 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard = 0
-        self.free = True
+        self.room = asyncio.Event()
+        self.room.set()
         self.over = False
 
     async def ready(self) -> bool:
+        await self.room.wait()
         return not self.over
 
+    async def hear(self) -> bool:
+        self.heard += self.room.is_set()
+        return self.room.is_set()
+
     async def listen(self, url: str) -> None:
-        async for _ in bell.rings(url, PREFIX, QUEUE, self.ready, lambda: self.free):
-            self.heard += 1
+        await bell.listen(url, PREFIX, QUEUE, self.ready, self.hear)
 
 
 @asynccontextmanager
@@ -87,10 +92,10 @@ async def test_one_of_many_hears_a_ring(redis_url: str, ring: Ring) -> None:
 
 async def test_who_has_no_room_passes_the_ring_on(redis_url: str, ring: Ring) -> None:
     async with listening(redis_url, 2) as [busy, idle]:
-        busy.free = False
-        for _ in range(2):
+        busy.room.clear()
+        for count in (1, 2, 3):
             ring()
-        await until(lambda: idle.heard >= 1)
+            await until(lambda count=count: idle.heard == count)
         assert busy.heard == 0
 
 

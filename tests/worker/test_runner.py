@@ -87,6 +87,29 @@ async def test_a_ticket_wakes_the_claim_loop(here: Place) -> None:
         await here.all_are(Status.COMPLETED, jobs)
 
 
+async def test_who_hears_of_jobs_takes_them(here: Place) -> None:
+    async with here.running() as runner:
+        jobs = await here.submit(3)
+        assert await runner.hear()
+        assert runner.held.keys() == set(jobs)
+
+
+async def test_who_hears_of_more_jobs_than_it_can_take_says_so(here: Place) -> None:
+    async with here.running() as runner:
+        await here.submit(5, hang=True)
+        assert not await runner.hear()
+        assert runner.running == 4
+
+
+async def test_who_is_full_or_stops_takes_nothing_that_it_hears_of(here: Place) -> None:
+    await here.submit(4, hang=True)
+    async with here.running() as runner:
+        await until(lambda: runner.running == 4)
+        assert not await runner.hear()
+        runner.stop()
+        assert not await runner.hear()
+
+
 async def test_a_ticket_waits_while_no_slot_is_free(here: Place) -> None:
     jobs = await here.submit(4, hang=True)
     async with here.running() as runner:

@@ -53,6 +53,18 @@ async def test_a_ticket_waits_while_every_slot_is_taken() -> None:
     assert await has_room(slots)
 
 
+async def test_a_ticket_waits_while_fewer_slots_are_left_than_jobs_run() -> None:
+    size = 4
+    slots = Slots(lambda: size)
+    first, second, _ = await filled(slots, 3)
+    slots.claimed(more=False)
+    size = 2
+    assert not await has_room(slots)
+    for each in (first, second):
+        slots.vacate(each)
+    assert await has_room(slots)
+
+
 async def test_a_full_worker_that_knows_of_more_jobs_leaves_tickets_to_others() -> None:
     slots = Slots(lambda: 2)
     first, second = await filled(slots, 2)
