@@ -31,8 +31,8 @@ _TICKETS_PER_SLOT = 2
 class Parts:
     """`stopping` is done when the server begins to stop, while requests are still being answered.
 
-    `wake_control` has control look at once for what there is to do, `deliver` for webhooks to send, and `publish` says
-    that so many more jobs of a queue may run; none of them blocks.
+    `wake_control` has control look at once for batches that wait for it, `deliver` for webhooks to send, and `publish`
+    says that so many more jobs of a queue may run; none of them blocks.
     """
 
     settings: Settings

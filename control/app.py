@@ -1,4 +1,4 @@
-"""The control worker: chores on timers of their own, which tickets from Celery only wake before their time."""
+"""The control worker: chores on timers of their own, a few of which tickets from Celery wake before their time."""
 
 import asyncio
 import concurrent.futures
@@ -87,7 +87,7 @@ class Control:
         return self._timetable is not None
 
     def wake(self) -> None:
-        """A ticket came: do the chores now."""
+        """A ticket came: look for batches that wait for control."""
         if self._timetable:
             self._timetable.wake()
 
@@ -133,8 +133,8 @@ class Control:
             Chore("abandon", soon, lambda: abandon.run(database, self._settings.grace_seconds, announce, abort)),
             Chore("turns", seconds, lambda: turns.run(database, self._publisher.publish)),
             Chore("forget", _FORGET_SECONDS, lambda: forget.run(database)),
-            Chore("ingest", _POLL_SECONDS, ingest.run, shared=True),
-            Chore("finalise", _POLL_SECONDS, finalises, shared=True),
+            Chore("ingest", _POLL_SECONDS, ingest.run, shared=True, called=True),
+            Chore("finalise", _POLL_SECONDS, finalises, shared=True, called=True),
             Chore("deadlines", seconds, lambda: deadlines.run(database, announce, abort)),
             Chore("purge", _PURGE_SECONDS, lambda: purge.run(database, self._settings.keep_days)),
             Chore("sweep", _SWEEP_SECONDS, lambda: sweep.run(database, blobs)),

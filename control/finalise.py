@@ -20,7 +20,7 @@ _log = structlog.get_logger()
 
 
 async def run(database: Database, blobs: Blobs) -> int:
-    """Finalise all batches that nobody else is at; how many there were."""
+    """Finalise all batches that nobody else is at; how many there were. Raises as `rounds.over`."""
     ready = await database.run("batches_ready")
     return await rounds.over(ready, "finalise", lambda batch: _finalise(database, blobs, batch.id))
 

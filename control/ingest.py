@@ -52,7 +52,7 @@ class Ingest:
         self._publish = publish
 
     async def run(self) -> int:
-        """Read the files of all batches that nobody else is at; how many batches there were."""
+        """Read the files of all batches that nobody else is at; how many there were. Raises as `rounds.over`."""
         return await rounds.over(await self._database.run("batches_validating"), "ingest", self._take)
 
     async def _take(self, batch: Any) -> bool:

@@ -30,7 +30,7 @@ class Measure:
         """Measure once; how many jobs wait. What cannot be measured is shown as missing, not as it was."""
         try:
             fleets = await overview.look(self._database)
-            await overview.learn(self._database, fleets)
+            await self._learn(fleets)
         except Exception:
             _show([])
             await self._measure_redis({})
@@ -41,6 +41,12 @@ class Measure:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+    async def _learn(self, fleets: Sequence[Fleet]) -> None:
+        """Keep what a worker of each was seen to do, for when none is left."""
+        for fleet in fleets:
+            if fleet.serving and fleet.measured:
+                await self._database.run("measure_learn", model=fleet.id, speed=fleet.measured / fleet.serving)
 
     async def _measure_redis(self, models: Mapping[str, str]) -> None:
         names = {CONTROL_QUEUE: CONTROL_QUEUE, DELIVER_QUEUE: DELIVER_QUEUE, **models}

@@ -66,8 +66,6 @@ async def run(
     for worker in lost:
         orphaned = await lease.orphan(database, worker, only_expired=True)
         metrics.LEASES_EXPIRED.inc()
-        metrics.ORPHANS.labels("requeued").inc(orphaned.requeued)
-        metrics.ORPHANS.labels("failed").inc(len(orphaned.failed))
         _log.warning("a worker is lost", worker_id=str(worker), requeued=orphaned.requeued, failed=len(orphaned.failed))
         lose(orphaned.streams)
         announce(orphaned.failed)

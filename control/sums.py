@@ -20,7 +20,9 @@ class Sums:
         self._most_inputs = settings.batch_embedding_inputs
         self._most_tokens = settings.batch_enqueued_tokens
         self._inputs = 0
-        self._tokens: Counter[tuple[int, str]] = Counter()
+        self._tokens: Counter[int] = Counter()
+        self._names: dict[int, str] = {}
+        """What the first of its jobs calls a model, which may have several names."""
 
     def line(self, body: Json) -> None:
         """A line asks for this."""
@@ -29,7 +31,8 @@ class Sums:
 
     def job(self, job: NewJob) -> None:
         """A line's job, if it has one of its own."""
-        self._tokens[job.model_id, job.model] += job.cost
+        self._tokens[job.model_id] += job.cost
+        self._names.setdefault(job.model_id, job.model)
 
     async def check(self, connection: Driver) -> None:
         """Raises BadRequest if these are too many inputs, or too many tokens beside what waits of the tenant's batches.
@@ -42,11 +45,11 @@ class Sums:
         if self._most_tokens is None:
             return
         [tenant] = await fetch(connection, "tenant_hold", tenant=self._tenant_id)
-        for (model_id, model), tokens in self._tokens.items():
+        for model_id, tokens in self._tokens.items():
             [waiting] = await fetch(connection, "batch_tokens", model=model_id, tenant=self._tenant_id)
             if waiting.tokens + tokens > self._most_tokens:
                 raise BadRequest(
-                    f"Enqueued token limit reached for {model} in organization {tenant.name}. Limit: "
+                    f"Enqueued token limit reached for {self._names[model_id]} in organization {tenant.name}. Limit: "
                     f"{self._most_tokens:,} enqueued tokens. Please try again once some in_progress batches have been "
                     "completed.",
                     code="token_limit_exceeded",

@@ -21,13 +21,15 @@ _log = structlog.get_logger()
 class Chore:
     """One chore: `run` does what there is to do and says how much it was; `seconds` is its period.
 
-    Several processes are at a `shared` one at the same time: it takes a lock for each thing that it does.
+    Several processes are at a `shared` one at the same time: it takes a lock for each thing that it does. A `called`
+    one is what tickets tell of.
     """
 
     name: str
     seconds: float
     run: Callable[[], Awaitable[int]]
     shared: bool = False
+    called: bool = False
 
 
 class Timetable:
@@ -44,9 +46,10 @@ class Timetable:
                 group.create_task(self._repeat(chore))
 
     def wake(self) -> None:
-        """Do every chore before its time."""
-        for news in self._news.values():
-            news.set()
+        """Do the chores that tickets tell of before their time; the others keep to theirs."""
+        for chore, news in self._news.items():
+            if chore.called:
+                news.set()
 
     async def do(self, chore: Chore) -> int | None:
         """One round of a chore; None if another process is at it. Raises nothing but a cancellation."""

@@ -55,6 +55,12 @@ class Finisher:
         """
         return await self._group.add((job, outcome), patience)
 
+    def tell(self, ended: Sequence[UUID]) -> None:
+        """These ended without an outcome: whoever waits hears of them, and their webhooks are sent."""
+        if ended:
+            self._announce(ended)
+            self._deliver()
+
     async def drain(self) -> None:
         """Return when everything has been recorded."""
         await self._group.drain()

@@ -99,6 +99,8 @@ async def _orphaned(database: Database, orphans: Rows, taken: Rows) -> Orphaned:
         return Orphaned(None, 0, [])
     failed = [row.id for row in taken if row.flags is not None]
     metrics.FINISHED.labels(Status.FAILED.value).inc(len(failed))
+    metrics.ORPHANS.labels("failed").inc(len(failed))
+    metrics.ORPHANS.labels("requeued").inc(len(taken) - len(failed))
     await conversations.free(database, [row.id for row in taken if (row.flags or 0) & Flags.SUCCESSOR])
     streams = [(row.id, row.lease_token) for row in orphans if row.streams]
     return Orphaned(orphans[0].model_id, len(taken) - len(failed), failed, streams)

@@ -34,6 +34,7 @@ RUN_SECONDS: Final = Histogram(
 # Recording and waking.
 FINISH_COMPANY: Final = Histogram("longhaul_finish_company", "Results that were committed together.", buckets=_COMPANY)
 FINISHED: Final = Counter("longhaul_finished_total", "Jobs that this process ended, by status.", ["status"])
+ORPHANS: Final = Counter("longhaul_orphans_total", "Jobs lost with what ran them, by what became of them.", ["end"])
 TOKENS: Final = Counter("longhaul_tokens_total", "Tokens of recorded results, by kind.", ["tier", "kind"])
 STALE_RESULTS: Final = Counter("longhaul_stale_results_total", "Results refused because their job was no longer held.")
 READ_COMPANY: Final = Histogram("longhaul_read_company", "Results read together for waiters.", buckets=_COMPANY)
@@ -61,7 +62,6 @@ UNACKED: Final = Gauge("longhaul_unacked", "Messages that Celery took from Redis
 
 # Control.
 LEASES_EXPIRED: Final = Counter("longhaul_leases_expired_total", "Workers whose jobs were taken from them.")
-ORPHANS: Final = Counter("longhaul_orphans_total", "Jobs of lost workers, by what became of them.", ["end"])
 DELIVERIES: Final = Counter("longhaul_deliveries_total", "Attempts to deliver webhooks, by outcome.", ["outcome"])
 MARK_COMPANY: Final = Histogram("longhaul_mark_company", "Deliveries marked together.", buckets=_COMPANY)
 CHORES: Final = Counter("longhaul_chores_total", "Rounds of control's chores, by how they ended.", ["chore", "end"])

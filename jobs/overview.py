@@ -70,13 +70,6 @@ async def look(database: Database) -> list[Fleet]:
     return [_fleet(model, waiting[model.id], held[model.id], ending[model.id]) for model in models]
 
 
-async def learn(database: Database, fleets: Sequence[Fleet]) -> None:
-    """Keep what a worker of each was seen to do, for when none is left."""
-    for fleet in fleets:
-        if fleet.serving and fleet.measured:
-            await database.run("overview_learn", model=fleet.id, speed=fleet.measured / fleet.serving)
-
-
 def _by_model(rows: Rows) -> defaultdict[int, list[Any]]:
     found: defaultdict[int, list[Any]] = defaultdict(list)
     for row in rows:

@@ -5,6 +5,7 @@ what joins them is the `traceparent` (W3C Trace Context) that is kept on the job
 """
 
 import os
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -19,6 +20,7 @@ Facts: TypeAlias = Mapping[str, str | int | float | bool]
 
 _HEADER: Final = "traceparent"
 _SAMPLER: Final = "OTEL_TRACES_SAMPLER"
+_CLOSE_SECONDS: Final = 2.0
 _log = structlog.get_logger()
 
 
@@ -98,8 +100,11 @@ class Traces:
             span.end(at=ended)
 
     def close(self) -> None:
-        """Send what has not been sent. Blocks for as long as the collector takes, a few seconds at most."""
-        self._provider.shutdown()
+        """Send what has not been sent. Blocks for as long as the collector takes, two seconds at most."""
+        # The SDK itself would wait for half a minute where a collector takes connections and answers nothing.
+        closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)
 
 
 def of(endpoint: str | None, part: str) -> Traces | None:

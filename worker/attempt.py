@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,7 @@ from worker.engines import Engine, EngineBusy, EngineDead, JobLost
 from worker.replay import Replay
 from worker.stream import Stream
 
+_AGAIN_SECONDS: Final = 1.0
 _log = structlog.get_logger()
 
 
@@ -56,6 +58,12 @@ async def _attempt(
         return _refused(job, error, Outcome(Status.FAILED))
     except EngineBusy as busy:
         return BackOff(busy.seconds)
+    except Exception as error:
+        if not engine.alive():
+            raise EngineDead() from error
+        if isinstance(error, JobLost):  # only a question about its tokens: the job did not run
+            return BackOff(_AGAIN_SECONDS)
+        raise
     try:
         async with asyncio.timeout(job.timeout_seconds) as limit:
             outcome = await _replay(engine, request, job, stream)

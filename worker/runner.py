@@ -363,13 +363,14 @@ class Runner:
             del self._known[job.id]
 
     async def _hand_back(self) -> None:
-        """Release the jobs that the engine did not want, and strays; those that it lost go back too, counted."""
+        """Release jobs that the engine did not want, and strays; those that it lost go back too, counted, or end."""
         losses = self._losses.copy()
         if losses:
-            await lease.lose(self._database, self._worker, losses)
+            lost = await lease.lose(self._database, self._worker, losses)
             for job_id in losses:
                 self._losses.pop(job_id, None)
                 self._known.pop(job_id, None)
+            self._finisher.tell(lost.failed)
         strays = {job_id: token for job_id, token in self._strays.items() if job_id not in self._known}
         back = strays | self._returns
         if not back:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
@@ -13,18 +14,18 @@ from uuid import uuid4
 import httpx
 import pytest
 import redis.asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from jobs import catalog, deliveries
 from jobs.broker import CONTROL_QUEUE, DELIVER_QUEUE, queue_name
 from jobs.database import Database
 from jobs.records import Registration
 from jobs.settings import Settings
-from jobs.states import Status
 from jobs.tickets import Publisher
 from longhaul.embedded import free_port
 from tests.jobs import hooks
 from tests.jobs.conftest import Accept, MakeJob, Outage
-from tests.jobs.ledger import rows, statuses
+from tests.jobs.ledger import rows
 from tests.receiver import receiving
 from tests.until import until
 
@@ -113,21 +114,42 @@ async def test_without_redis_the_chores_go_on(
         assert process.returncode is None
 
 
-async def test_a_ticket_wakes_the_chores_before_their_time(
-    control: Running, settings: Settings, database: Database, accept: Accept, new_job: MakeJob
+async def test_tickets_have_control_look_for_batches_and_do_nothing_else_before_its_time(
+    control: Running, settings: Settings
 ) -> None:
     publisher = Publisher(settings)
     publisher.start()
-    async with control(LONGHAUL_CHORES="3600"):
-        [job] = await accept(new_job(expires_seconds=60))
+    port = free_port()
+    async with (
+        control(LONGHAUL_CHORES="3600", LONGHAUL_METRICS_PORT=str(port)) as process,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        began = time.monotonic()
 
-        async def expired_at_last() -> bool:
-            await rows(database, "UPDATE jobs SET expires_at = now() WHERE status = 'queued'")
+        async def looked_more_often_than_each_second() -> bool:
+            assert process.returncode is None
             publisher.publish(CONTROL_QUEUE, 1, 1)
-            return await statuses(database, [job]) == [Status.EXPIRED]
+            with contextlib.suppress(httpx.TransportError):
+                rounds = await done(client)
+                most = 10 + 2 * (time.monotonic() - began)
+                return rounds.get("ingest", 0) > most and rounds.get("finalise", 0) > most
+            return False
 
-        await until(expired_at_last)
+        await until(looked_more_often_than_each_second)
+        rounds = await done(client)
     publisher.stop()
+    assert all(rounds.get(chore, 0) <= 1 for chore in ("purge", "sweep", "measure"))
+
+
+async def done(client: httpx.AsyncClient) -> dict[str, float]:
+    """How many rounds of each chore were done."""
+    families = text_string_to_metric_families((await client.get("/metrics")).text)
+    return {
+        sample.labels["chore"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "longhaul_chores_total" and sample.labels["end"] == "done"
+    }
 
 
 async def test_a_ticket_has_webhooks_sent(

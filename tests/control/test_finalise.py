@@ -155,7 +155,8 @@ async def test_whoever_starts_over_writes_the_same_files(
 
     batch = await started(database, ingest, new_batch, [chat("a")])
     await hand.answer()
-    assert await finalise.run(database, Full(str(blobs._folder))) == 0
+    with pytest.raises(RuntimeError, match="lost"):
+        await finalise.run(database, Full(str(blobs._folder)))
     assert (await batches.get(database, 1, batch.id)).status == BatchStatus.FINALIZING
     assert await value(database, "SELECT count(*) FROM files") == 1
     assert await finalise.run(database, blobs) == 1
@@ -174,8 +175,8 @@ async def test_a_batch_that_cannot_be_written_holds_up_no_other_and_is_told(
 
     bad, good = [await started(database, ingest, new_batch, [chat("a")]) for _ in range(2)]
     await hand.answer()
-    with capture_logs() as logs:
-        assert await finalise.run(database, Broken(str(blobs._folder))) == 1
+    with capture_logs() as logs, pytest.raises(RuntimeError, match="full"):
+        await finalise.run(database, Broken(str(blobs._folder)))
     told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
     assert told == [(ids.batch_id(bad.id), "full")]
     assert (await batches.get(database, 1, good.id)).status == BatchStatus.COMPLETED

@@ -296,7 +296,8 @@ async def test_a_crash_in_the_middle_leaves_nothing_and_another_starts_over(
 
     batch = await new_batch([chat(str(number)) for number in range(5000)])
     broken = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
-    assert await broken.run() == 0
+    with pytest.raises(RuntimeError, match="lost"):
+        await broken.run()
     assert await value(database, "SELECT count(*) FROM lines") == 0
     assert await ingest.run() == 1
     assert (await batches.get(database, 1, batch.id)).total == 5000
@@ -315,8 +316,8 @@ async def test_a_batch_that_cannot_be_read_holds_up_no_other_and_is_told(
 
     bad, good = await new_batch([chat("a")]), await new_batch([chat("a longer one")])
     ingest = Ingest(database, Broken(settings.blob_store), Catalog(database), settings, lambda model, jobs: None)
-    with capture_logs() as logs:
-        assert await ingest.run() == 1
+    with capture_logs() as logs, pytest.raises(RuntimeError, match="unreadable"):
+        await ingest.run()
     told = [(log["batch_id"], log["error"]) for log in logs if log["log_level"] == "warning"]
     assert told == [(ids.batch_id(bad.id), "unreadable")]
     found = [(await batches.get(database, 1, batch.id)).status for batch in (bad, good)]

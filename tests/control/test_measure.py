@@ -9,11 +9,12 @@ import redis
 from sqlalchemy.exc import SQLAlchemyError
 
 from control.measure import Measure
-from jobs import claim, metrics
+from jobs import claim, metrics, overview
 from jobs.database import Database
 from jobs.records import Tier
 from tests.exposed import sample, values
-from tests.jobs.conftest import Accept, MakeJob, Outage
+from tests.jobs.conftest import Accept, MakeJob, MakeWorker, Outage
+from tests.jobs.ledger import rows, value
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
@@ -46,6 +47,34 @@ async def test_it_shows_who_serves_and_how_many_should(
     assert values(metrics.WORKERS_WANTED) == {("m",): 1}
     assert values(metrics.WORKER_SPEED) == {("m",): 0}
     assert values(metrics.DEADLINE) == {("m",): pytest.approx(3600, abs=30)}
+
+
+async def test_the_speed_of_one_is_that_of_all_over_their_number_and_stays_known(
+    measure: Measure, database: Database, accept: Accept, new_job: MakeJob, new_worker: MakeWorker
+) -> None:
+    async def learned() -> float:
+        await measure.run()
+        [fleet] = await overview.look(database)
+        return fleet.worker_speed
+
+    for _ in range(4):
+        await new_worker()
+    await accept(new_job())
+    await rows(database, "UPDATE lanes SET tokens_per_second = 400, measured_from = now() WHERE tier = 1")
+    assert await learned() == 100
+    await rows(database, "UPDATE lanes SET tokens_per_second = 800")
+    assert await learned() == 110
+    await rows(database, "DELETE FROM workers")
+    assert await learned() == 110
+
+
+async def test_a_measure_of_long_ago_teaches_nothing(
+    measure: Measure, database: Database, accept: Accept, new_job: MakeJob, worker: UUID
+) -> None:
+    await accept(new_job())
+    await rows(database, "UPDATE lanes SET tokens_per_second = 400, measured_from = now() - interval '2 minutes'")
+    await measure.run()
+    assert await value(database, "SELECT worker_speed FROM models") is None
 
 
 async def test_what_is_over_is_shown_no_more(

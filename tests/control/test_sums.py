@@ -54,6 +54,15 @@ async def test_a_tenant_has_so_many_tokens_in_its_batches_that_wait(
     assert (await batches.get(database, 1, third.id)).status == BatchStatus.IN_PROGRESS
 
 
+@pytest.mark.parametrize("ingest", [{"batch_enqueued_tokens": 1000, "batch_mixed_models": True}], indirect=True)
+async def test_a_models_names_share_its_tokens(database: Database, ingest: Ingest, new_batch: MakeBatch) -> None:
+    lines = [chat(f"{number}", model=("tiny", "org/tiny")[number % 2], max_tokens=100) for number in range(12)]
+    batch = await new_batch(lines)
+    await ingest.run()
+    faults = (await batches.get(database, 1, batch.id)).errors or []
+    assert [fault["code"] for fault in faults] == ["token_limit_exceeded"]
+
+
 @pytest.mark.parametrize("ingest", [{"batch_enqueued_tokens": 1000}], indirect=True)
 async def test_of_two_that_are_read_at_once_only_what_fits_is_begun(
     database: Database, ingest: Ingest, new_batch: MakeBatch

@@ -46,13 +46,16 @@ async def test_a_chore_is_done_at_once_and_in_its_period(database: Database) -> 
     assert seldom.rounds == 1
 
 
-async def test_it_is_done_before_its_time_when_woken(database: Database) -> None:
-    work = Work()
-    timetable = Timetable(database, [Chore("woken", 3600, work.run)])
+async def test_what_tickets_tell_of_is_done_before_its_time_and_nothing_else(database: Database) -> None:
+    called, other = Work(), Work()
+    chores = [Chore("called", 3600, called.run, called=True), Chore("other", 3600, other.run)]
+    timetable = Timetable(database, chores)
     async with kept(timetable):
-        await until(lambda: work.rounds == 1)
-        timetable.wake()
-        await until(lambda: work.rounds == 2)
+        await until(lambda: called.rounds == other.rounds == 1)
+        for rounds in (2, 3, 4):
+            timetable.wake()
+            await until(lambda rounds=rounds: called.rounds == rounds)
+    assert other.rounds == 1
 
 
 async def test_two_processes_never_do_the_same_chore_at_once(database: Database, database_url: str) -> None:

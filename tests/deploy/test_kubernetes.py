@@ -184,6 +184,11 @@ def test_workers_are_scaled_from_none_by_how_many_are_wanted() -> None:
     assert trigger["metadata"]["threshold"] == "1"
 
 
+def test_workers_stay_as_many_as_they_are_while_nobody_measures() -> None:
+    (trigger,) = found("ScaledObject")["longhaul-worker"]["spec"]["triggers"]
+    assert trigger["metadata"]["ignoreNullValues"] == "false"  # else no answer counts as none wanted
+
+
 def test_a_first_worker_may_load_and_make_its_model_known_before_it_counts_as_idle() -> None:
     scaled = found("ScaledObject")["longhaul-worker"]["spec"]
     (container,) = pod(found("Deployment")["longhaul-worker"])["containers"]

@@ -8,7 +8,7 @@ from jobs.overview import Fleet, Queue
 from jobs.records import Tier
 from tests.jobs.batch_rows import start
 from tests.jobs.conftest import Accept, MakeJob, MakeWorker
-from tests.jobs.ledger import rows, value
+from tests.jobs.ledger import rows
 
 
 async def only(database: Database) -> Fleet:
@@ -136,29 +136,3 @@ async def test_a_chat_that_would_wait_for_hours_is_still_due_in_a_minute(
     await rows(database, "UPDATE models SET worker_speed = 1")
     await accept(new_job(cost=600, expires_seconds=3600))
     assert (await only(database)).wanted == 10
-
-
-async def test_the_speed_of_one_is_that_of_all_over_their_number_and_stays_known(
-    database: Database, accept: Accept, new_job: MakeJob, new_worker: MakeWorker
-) -> None:
-    for _ in range(4):
-        await new_worker()
-    await accept(new_job())
-    await rows(database, "UPDATE lanes SET tokens_per_second = 400, measured_from = now() WHERE tier = 1")
-    await overview.learn(database, await overview.look(database))
-    assert (await only(database)).worker_speed == 100
-    await rows(database, "UPDATE lanes SET tokens_per_second = 800")
-    await overview.learn(database, await overview.look(database))
-    assert (await only(database)).worker_speed == 110
-    await rows(database, "DELETE FROM workers")
-    await overview.learn(database, await overview.look(database))
-    assert (await only(database)).worker_speed == 110
-
-
-async def test_a_measure_of_long_ago_teaches_nothing(
-    database: Database, accept: Accept, new_job: MakeJob, worker: UUID
-) -> None:
-    await accept(new_job())
-    await rows(database, "UPDATE lanes SET tokens_per_second = 400, measured_from = now() - interval '2 minutes'")
-    await overview.learn(database, await overview.look(database))
-    assert await value(database, "SELECT worker_speed FROM models") is None

@@ -1,7 +1,9 @@
 """Traces: who is whose parent, what is not recorded, and that nothing of it is there while it is off."""
 
+import socket
 import subprocess
 import sys
+import time
 
 import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -88,6 +90,16 @@ def test_the_environment_may_name_the_service(exporter: InMemorySpanExporter, mo
     span.end()
     made.close()
     assert exporter.get_finished_spans()[0].resource.attributes["service.name"] == "theirs"
+
+
+def test_a_collector_that_never_answers_does_not_hold_up_the_end() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        made = traces.of(f"http://127.0.0.1:{collector.getsockname()[1]}", "worker")
+        assert made is not None
+        made.past("any", CALLER, 1, 2)
+        began = time.monotonic()
+        made.close()
+        assert time.monotonic() - began < 5
 
 
 def test_without_an_endpoint_there_are_none() -> None:

@@ -43,13 +43,14 @@ class Place:
     lease_is_good: bool = True
     deaths: int = 0
     announced: list[UUID | Result] = field(default_factory=list)
+    deliveries: int = 0
 
     redis_url: str = "redis://127.0.0.1:1/0"
     traces: Traces | None = None
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.redis_url, "longhaul")
-        self.finisher = Finisher(self.database, self.announced.extend)
+        self.finisher = Finisher(self.database, self.announced.extend, self._delivered)
         self.acceptor = Acceptor(self.database, lambda model_id, count: None)
 
     async def employ(self) -> None:
@@ -85,6 +86,9 @@ class Place:
     async def lease_seconds_left(self) -> float:
         """How long the database gives this worker; negative once its lease ran out."""
         return float(await scalar(self.database, "SELECT extract(epoch FROM lease_until - now()) FROM workers"))
+
+    def _delivered(self) -> None:
+        self.deliveries += 1
 
     def _died(self) -> None:
         self.deaths += 1

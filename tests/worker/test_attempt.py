@@ -13,8 +13,11 @@ from jobs.streams import Writer
 from tests.engines.script import ENDPOINTS
 from tests.engines.scripted import ScriptedEngine
 from tests.worker.test_assemble import JOB
-from worker.attempt import attempt
+from worker.asgi import Receive, Scope, Send
+from worker.attempt import BackOff, attempt
 from worker.dialect import Dialect
+from worker.engines import EngineDead, JobLost
+from worker.tokens import TOKENIZE
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -58,6 +61,38 @@ async def test_an_engine_that_makes_too_few_samples_fails_the_job_whose_tokens_c
     error = json.loads(outcome.body or b"")["error"]
     assert (error["param"], error["code"]) == ("best_of", "invalid_value")
     assert f"needs {samples} samples, and this model's engine made 1" in error["message"]
+
+
+class Untokenizing(ScriptedEngine):
+    """Loses the connection on which it is asked for tokens, and dies of it if it is `frail`."""
+
+    frail = False
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == TOKENIZE:
+            if self.frail:
+                await self.stop()
+            raise JobLost("the connection was lost")
+        await super()._serve(scope, receive, send)
+
+
+@pytest.mark.parametrize("frail", [False, True])
+async def test_a_connection_lost_before_the_replay_is_the_engines_trouble_unless_it_is_dead(frail: bool) -> None:
+    engine = Untokenizing()
+    engine.frail = frail
+    described = replace(REGISTRATION, endpoints={**ENDPOINTS, TOKENIZE: {}})
+    body = json.dumps({"messages": MESSAGES, "logit_bias": {"yes": 1}}).encode()
+    running = attempt(
+        engine,
+        Dialect(described, engine, away, separate_caches=False),
+        WRITER,
+        replace(JOB, flags=Flags.DIALECT, body=body),
+    )
+    if frail:
+        with pytest.raises(EngineDead):
+            await running
+    else:
+        assert isinstance(await running, BackOff)
 
 
 async def test_a_conversation_that_cannot_be_read_is_no_outcome() -> None:

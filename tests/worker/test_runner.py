@@ -17,6 +17,7 @@ from jobs.database import Database
 from jobs.records import Tier
 from jobs.states import Status
 from tests.engines.scripted import ScriptedEngine
+from tests.exposed import count
 from tests.worker.place import Place, place, scalar, until, until_asked
 from worker.asgi import Receive, Scope, Send
 from worker.engines import JobLost
@@ -211,6 +212,21 @@ async def test_a_job_that_the_engine_lost_goes_back_alone_with_the_loss_counted(
     rows = [await here.row(job) for job in (unlucky, *others)]
     assert [(row.attempts, row.losses) for row in rows] == [(2, 1), (1, 0), (1, 0)]
     assert here.deaths == 0 and here.runner.held == {}
+    await here.engine.stop()
+
+
+async def test_who_waits_and_webhooks_hear_of_a_job_that_the_engine_lost_too_often(
+    database: Database, tmp_path: Path
+) -> None:
+    here = await place(database, tmp_path / "journal", kind=Losing)
+    [job] = await here.submit(crash=True)
+    await scalar(database, "UPDATE jobs SET losses = 9 RETURNING id")
+    failed = count("longhaul_orphans_total", end="failed")
+    async with here.running():
+        await until(lambda: here.announced == [job])
+    assert (await here.row(job)).error_code == "worker_lost"
+    assert here.deliveries == 1
+    assert count("longhaul_orphans_total", end="failed") == failed + 1
     await here.engine.stop()
 
 

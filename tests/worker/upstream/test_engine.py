@@ -220,6 +220,18 @@ async def test_a_server_that_does_not_answer_its_probe_gets_nothing_until_it_doe
         await until(lambda: engine.slots == 8)
 
 
+async def test_a_server_is_met_while_another_keeps_silent(server: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    quickly(monkeypatch)
+    async with served() as silent:
+        silent.silent = True
+        late = Served()
+        async with started(silent, server, late, engine_concurrency=4) as engine:
+            monkeypatch.setattr("worker.engines.upstream.server._PROBE_SECONDS", 3600)
+            assert engine.slots == 4
+            async with served(late):
+                await until(lambda: engine.slots == 8)
+
+
 async def test_it_waits_for_a_server_that_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     quickly(monkeypatch)
     late = Served()

@@ -120,14 +120,19 @@ class UpstreamEngine:
         _log.info("an upstream server serves", url=server.url, model=found.model, slots=server.window.size)
 
     async def _look(self) -> None:
-        """Probe those that serve, and meet those that do not, for ever."""
+        """Look after each, for ever, side by side: one that is silent holds up the look at no other."""
+        async with asyncio.TaskGroup() as group:
+            for server in self._servers:
+                group.create_task(self._look_after(server))
+
+    async def _look_after(self, server: Server) -> None:
+        """Probe it while it serves, and meet it while it does not."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            for server in self._servers:
-                try:
-                    await (server.look() if server.up else self._meet(server))
-                except Exception as error:  # one server's odd answer must not end the watch over all
-                    self._complain(server, str(error))
+            try:
+                await (server.look() if server.up else self._meet(server))
+            except Exception as error:  # one server's odd answer must not end the watch over all
+                self._complain(server, str(error))
 
     def _complain(self, server: Server, error: str) -> None:
         if self._complaints.get(server) != error:
