@@ -125,7 +125,7 @@ class Life:
                 await self._serve(runner, finisher, model)
             finally:
                 await heartbeat.stop()  # first: it would register again a worker that has left
-                await self._leave(database, runner)
+                await self._leave(database, runner, finisher)
                 await runner.pay()
         finally:
             await asyncio.to_thread(publisher.stop)
@@ -178,13 +178,15 @@ class Life:
                 lease.renewed(sent_at)
                 return lease, model
 
-    async def _leave(self, database: Database, runner: Runner) -> None:
+    async def _leave(self, database: Database, runner: Runner, finisher: Finisher) -> None:
         worker, lease_seconds = self._identity.worker, self._settings.lease_seconds
         if self._engine.alive():
             released = await hand_back(database, worker, lease_seconds)
             _log.info("left", released=released)
         else:
             orphaned = await bury(database, worker, lease_seconds, runner.in_engine)
+            if orphaned:
+                finisher.tell(orphaned.failed)
             _log.info("left, the engine is dead", requeued=orphaned and orphaned.requeued)
 
     async def _listen(self, runner: Runner, queue: str) -> None:

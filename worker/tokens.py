@@ -8,6 +8,8 @@ from worker.engines import EngineBusy
 from worker.replay import Replay
 
 TOKENIZE: Final = "/tokenize"
+_BACK_OFF_SECONDS: Final = 1.0
+"""After an engine that failed at a text, or is dead: that says nothing about the text."""
 _MOST_KNOWN: Final = 4096
 """Texts whose tokens are remembered."""
 
@@ -42,6 +44,8 @@ class Tokens:
         body = payload.write({"model": model, "prompt": text, "add_special_tokens": False})
         async with Replay(self._engine.app, TOKENIZE, body) as response:
             back_off = self._engine.verdict(response.status, response.headers)
+            if back_off is None and response.status >= 500:
+                back_off = _BACK_OFF_SECONDS
             if back_off is not None:
                 raise EngineBusy(back_off)
             answer = b"".join([chunk async for chunk in response])

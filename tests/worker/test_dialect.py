@@ -30,7 +30,7 @@ class Tokenizer:
     def __init__(self, tokens: dict[str, list[int]]) -> None:
         self.tokens = tokens
         self.asked: list[str] = []
-        self.busy = False
+        self.trouble: int | None = None
 
     @property
     def app(self) -> Application:
@@ -45,7 +45,7 @@ class Tokenizer:
         self.asked.append(body["prompt"])
         tokens = self.tokens.get(body["prompt"])
         answer = json.dumps({"tokens": tokens}).encode()
-        status = 503 if self.busy else 200 if tokens else 400
+        status = self.trouble or (200 if tokens else 400)
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": answer})
 
@@ -135,15 +135,16 @@ async def test_a_service_tier_that_the_engine_does_not_know_is_replaced(asked: s
     assert json.loads(request.body)["service_tier"] == given
 
 
-async def test_an_engine_that_has_no_time_to_tokenize_is_no_fault_of_the_request() -> None:
+@pytest.mark.parametrize(("status", "seconds"), [(503, 3), (500, 1)])
+async def test_an_engine_that_cannot_tokenize_now_is_no_fault_of_the_request(status: int, seconds: float) -> None:
     busy = Tokenizer({"yes": [7]})
-    busy.busy = True
+    busy.trouble = status
     job = replace(JOB, flags=Flags.DIALECT, body=b'{"messages":[],"white_list_token":["yes"]}')
     asking = dialect({"properties": {"allowed_token_ids": {}}}, tokenizer=busy)
     with pytest.raises(EngineBusy) as told:
         await asking.translate(job)
-    assert told.value.seconds == 3
-    busy.busy = False
+    assert told.value.seconds == seconds
+    busy.trouble = None
     assert json.loads((await asking.translate(job)).body)["allowed_token_ids"] == [7]
 
 
