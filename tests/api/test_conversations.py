@@ -44,13 +44,13 @@ async def test_a_turn_is_told_at_once_how_many_are_ahead_of_it(client: Client) -
 async def test_a_worker_is_told_of_the_turn_that_a_cancel_frees(client: Client, redis_url: str, model: Model) -> None:
     first, second = await submit(client), await submit(client)
     async with Redis.from_url(redis_url) as redis:
-        tickets = f"{{longhaul}}:{model.queue}"
+        bell = f"{{longhaul}}:bell:{model.queue}"
 
         async def told() -> bool:
-            return await redis.llen(tickets) > 0
+            return await redis.llen(bell) > 0
 
         await until(told)
-        await redis.delete(tickets)
+        await redis.delete(bell)
         await client.post(f"/v1/jobs/{first}/cancel")
         await until(told)
     assert (await client.get(f"/v1/jobs/{second}")).json()["queue"]["position"] == 1
