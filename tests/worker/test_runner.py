@@ -90,7 +90,7 @@ async def test_a_ticket_wakes_the_claim_loop(here: Place) -> None:
 
 async def test_who_hears_of_jobs_takes_them(here: Place) -> None:
     async with here.running() as runner:
-        jobs = await here.submit(3)
+        jobs = await here.submit(3, hang=True)
         assert await runner.hear()
         assert runner.held.keys() == set(jobs)
 
