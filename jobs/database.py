@@ -18,6 +18,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.util import greenlet_spawn
 
+from jobs.arrays import ListDumper
+
 Driver: TypeAlias = psycopg.AsyncConnection[Any]
 """A connection of the pool as its driver knows it: what `transaction` yields and `fetch` takes."""
 
@@ -49,7 +51,9 @@ def _source(name: str) -> str:
 @functools.cache
 def statement(name: str) -> bytes:
     """`sql/NAME.sql` as the driver wants it; in it, `-- include: OTHER` stands for the text of `sql/OTHER.sql`."""
-    return _PARAMETER.sub(r"%(\1)s", _COMMENT.sub("", _source(name)).replace("%", "%%")).encode()
+    # On one line: psycopg keeps what it found out about a statement of at most 4,096 bytes.
+    source = " ".join(_COMMENT.sub("", _source(name)).split())
+    return _PARAMETER.sub(r"%(\1)s", source.replace("%", "%%")).encode()
 
 
 def is_connection_lost(error: BaseException) -> bool:
@@ -60,7 +64,7 @@ def is_connection_lost(error: BaseException) -> bool:
 
 
 class Database:
-    """A pool of connections in autocommit mode, so that one statement is one round trip.
+    """A pool of at least two connections in autocommit mode, so that one statement is one round trip.
 
     What is lost on the way shows itself within about 30 s: TCP and statement timeouts are set. The statements of `sql/`
     go to the driver of a pooled connection: SQLAlchemy's own execution costs a quarter of a millisecond each.
@@ -87,10 +91,16 @@ class Database:
         )
 
         self._lost_at = 0.0
+        self._own: PoolProxiedConnection | None = None
+        self._own_is_taken = False
+        self._closed = False
         event.listen(self.engine.sync_engine, "connect", self._made)
         event.listen(self.engine.sync_engine, "checkout", self._taken)
 
     async def close(self) -> None:
+        self._closed = True
+        if self._own is not None and not self._own_is_taken:
+            self._own.close()
         await self.engine.dispose()
 
     async def run(self, name: str, **parameters: Any) -> Rows:
@@ -111,21 +121,16 @@ class Database:
         """
         async with self._driver() as driver:
             cursors = [driver.cursor(row_factory=namedtuple_row) for _ in statements]
+            # What a pipeline sends before its end is one transaction without saying so.
             async with driver.pipeline():
-                await driver.execute("BEGIN")
                 for cursor, (name, parameters) in zip(cursors, statements, strict=True):
                     await cursor.execute(statement(name), parameters)
-                await driver.execute("COMMIT")
             return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
     @asynccontextmanager
     async def _driver(self) -> AsyncIterator[Driver]:
         """The driver of a pooled connection. Its errors become SQLAlchemy's."""
-        # Of the pool, not by `engine.connect()`: in a process that idles, its layers cost more than a small query.
-        try:
-            pooled = await greenlet_spawn(self.engine.sync_engine.pool.connect)
-        except psycopg.Error as error:
-            raise self._as_sqlalchemys(error, lost=False) from error
+        pooled = await self._take()
         driver = pooled.driver_connection
         assert isinstance(driver, psycopg.AsyncConnection)
         lost = False
@@ -141,7 +146,39 @@ class Database:
             # What was cancelled may have left it in the middle of something.
             if lost or driver.info.transaction_status is not TransactionStatus.IDLE:
                 await greenlet_spawn(pooled.invalidate)
+            self._give_back(pooled)
+
+    async def _take(self) -> PoolProxiedConnection:
+        """One connection is always at hand, never in the pool: in a process that idles, the pool's layers, and even
+        more those of `engine.connect()`, take longer than a small query."""
+        if self._own_is_taken:
+            return await self._connect()
+        self._own_is_taken = True
+        try:
+            if self._own is not None and self._is_stale(self._own.info):
+                self._own.close()
+                self._own = None
+            if self._own is None:
+                self._own = await self._connect()
+        except BaseException:
+            self._own_is_taken = False
+            raise
+        return self._own
+
+    def _give_back(self, pooled: PoolProxiedConnection) -> None:
+        if pooled is not self._own:
             pooled.close()
+            return
+        self._own_is_taken = False
+        if not pooled.is_valid or self._closed:
+            self._own = None
+            pooled.close()
+
+    async def _connect(self) -> PoolProxiedConnection:
+        try:
+            return await greenlet_spawn(self.engine.sync_engine.pool.connect)
+        except psycopg.Error as error:
+            raise self._as_sqlalchemys(error, lost=False) from error
 
     def _as_sqlalchemys(self, error: psycopg.Error, lost: bool) -> BaseException:
         return DBAPIError.instance(
@@ -150,11 +187,15 @@ class Database:
 
     def _made(self, connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["made_at"] = time.monotonic()
+        connection.driver_connection.adapters.register_dumper(list, ListDumper)
 
     def _taken(self, connection: Any, record: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
-        # The server that went with one connection went with all that are older. The pool then makes a new one.
-        if record.info["made_at"] < self._lost_at:
-            raise DisconnectionError
+        if self._is_stale(record.info):
+            raise DisconnectionError  # the pool makes a new one
+
+    def _is_stale(self, info: Mapping[str, Any]) -> bool:
+        """The server that went with one connection went with all that are older."""
+        return bool(info["made_at"] < self._lost_at)
 
 
 async def fetch(driver: Driver, name: str, **parameters: Any) -> Rows:

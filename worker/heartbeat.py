@@ -72,7 +72,7 @@ class Heartbeat:
 
     async def _beat(self) -> None:
         structlog.contextvars.bind_contextvars(worker_id=str(self._worker))
-        database = Database(self._url, pool_size=1)
+        database = Database(self._url, pool_size=2)
         pause = self._lease.seconds / _BEATS
         try:
             while True:

@@ -128,3 +128,18 @@ async def test_nothing_stays_open_after_the_close(database_url: str, outage: Out
         warnings.simplefilter("always", ResourceWarning)
         gc.collect()
     assert not caught
+
+
+async def test_one_connection_serves_who_comes_alone_and_nobody_starves(database_url: str) -> None:
+    database = Database(database_url, pool_size=2)
+    try:
+        alone = {await value(database, "SELECT pg_backend_pid()") for _ in range(5)}
+        assert len(alone) == 1
+        async with database.transaction() as connection:  # holds one of the two for as long as the others run
+            await connection.execute("SELECT 1")
+            async with asyncio.timeout(10):
+                assert await asyncio.gather(*(value(database, "SELECT 1") for _ in range(20))) == [1] * 20
+        async with asyncio.timeout(10), database.engine.connect():  # the pool's, as `connection` was ours
+            assert await value(database, "SELECT pg_backend_pid()") in alone
+    finally:
+        await database.close()

@@ -267,7 +267,7 @@ async def test_workers_that_learn_the_same_lanes_at_once_do_not_deadlock(
     tiers = [Tier.PRIORITY, Tier.DEFAULT, Tier.FLEX, Tier.BATCH]
     await accept(*(new_job(tier=tier) for tier in tiers))
     jobs = [job for tier in tiers for job in await claim(database, worker, model_id, tier, 1)]
-    others = [Database(database_url, pool_size=1) for _ in range(2)]
+    others = [Database(database_url, pool_size=2) for _ in range(2)]
     for _ in range(50):
         settlements = [Settlement(each, model_id) for each in others]
         for settlement, order in zip(settlements, (jobs, jobs[::-1]), strict=True):

@@ -96,7 +96,7 @@ async def test_a_lease_that_cannot_be_renewed_is_no_good_after_its_length(here: 
 
 
 async def test_connections_that_break_cost_no_job(here: Place, database_url: str) -> None:
-    elsewhere = Database(database_url, pool_size=1)
+    elsewhere = Database(database_url, pool_size=2)
     watcher = replace(here, database=elsewhere)
     jobs = await watcher.submit(200, delay=0.02)
     async with here.running(), beating(here, database_url, Lease(0.4)):
