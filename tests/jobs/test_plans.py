@@ -144,6 +144,7 @@ async def test_a_claim_from_a_long_analysed_queue_reads_only_what_it_takes(
     found = await plan(database, "claim")
     assert "Merge Join" not in found, found
     assert re.search(r"Scan using jobs_pkey on jobs.*\n\s*Index Cond: \(id = ANY", found), found
+    assert re.search(r"(Hash|Merge) Full Join", found), found
     assert found.count("Index Cond: (job_id = t.id)") > 0, found
 
 
