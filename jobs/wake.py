@@ -26,6 +26,8 @@ from jobs.states import Status
 _ID_BYTES: Final = 16
 _LOOK_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.5
+_PUBLISH_SECONDS: Final = 4.0
+"""For a publish, a repeat on a new connection included."""
 _SILENCE_SECONDS: Final = 5.0
 """After so much silence a subscription is asked whether it is alive, and given as long again to answer."""
 _COMPANY: Final = 500
@@ -53,8 +55,15 @@ class Announcer:
     """Publishes ids. Losing them costs waiters a second and a cancelled job the time to the next renewal."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        # Repeats once: its connection may be from before a restart of Redis.
-        self._redis = Redis.from_url(redis_url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 1))
+        # Repeats once: its connection may be from before a restart of Redis. A client waits for what is said here: a
+        # pool, and a time limit for each socket call, would take a quarter of the time that it waits.
+        self._redis = Redis.from_url(
+            redis_url,
+            single_connection_client=True,
+            socket_timeout=None,
+            socket_connect_timeout=2,
+            retry=Retry(NoBackoff(), 1),
+        )
         self._done, self._abort = done_channel(prefix), abort_channel(prefix)
         self._waiting: dict[str, deque[bytes]] = {self._done: deque(), self._abort: deque()}
         self._flight: asyncio.Task[None] | None = None
@@ -89,7 +98,8 @@ class Announcer:
             words = self._waiting[channel]
             message = b"".join(words.popleft() for _ in range(min(len(words), _PER_MESSAGE)))
             try:
-                await self._redis.publish(channel, message)
+                async with asyncio.timeout(_PUBLISH_SECONDS):
+                    await self._redis.publish(channel, message)
                 self._reachable = True
             except (RedisError, OSError, TimeoutError) as error:
                 if self._reachable:
