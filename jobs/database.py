@@ -117,7 +117,8 @@ class Database:
     async def together(self, *statements: tuple[str, Mapping[str, Any]]) -> list[Rows]:
         """Run several of `sql/`, each with its parameters, as one transaction in one round trip; the rows of each.
 
-        As in `transaction`, each sees what was committed before it.
+        As in `transaction`, each sees what was committed before it. One that fails takes the others with it, but one
+        that cannot even be sent does not.
         """
         async with self._driver() as driver:
             cursors = [driver.cursor(row_factory=namedtuple_row) for _ in statements]
@@ -144,9 +145,8 @@ class Database:
             raise self._as_sqlalchemys(error, lost) from error
         finally:
             # What was cancelled may have left it in the middle of something.
-            if lost or driver.info.transaction_status is not TransactionStatus.IDLE:
-                await greenlet_spawn(pooled.invalidate)
-            self._give_back(pooled)
+            is_good = not lost and driver.info.transaction_status is TransactionStatus.IDLE
+            await self._give_back(pooled, is_good)
 
     async def _take(self) -> PoolProxiedConnection:
         """One connection is always at hand, never in the pool: in a process that idles, the pool's layers, and even
@@ -165,14 +165,15 @@ class Database:
             raise
         return self._own
 
-    def _give_back(self, pooled: PoolProxiedConnection) -> None:
-        if pooled is not self._own:
-            pooled.close()
-            return
-        self._own_is_taken = False
-        if not pooled.is_valid or self._closed:
+    async def _give_back(self, pooled: PoolProxiedConnection, is_good: bool) -> None:
+        if pooled is self._own:
+            self._own_is_taken = False
+            if is_good and not self._closed:
+                return
             self._own = None
-            pooled.close()
+        if not is_good:
+            await greenlet_spawn(pooled.invalidate)
+        pooled.close()
 
     async def _connect(self) -> PoolProxiedConnection:
         try:
