@@ -101,6 +101,7 @@ class Database:
         self._closed = True
         if self._own is not None and not self._own_is_taken:
             self._own.close()
+            self._own = None
         await self.engine.dispose()
 
     async def run(self, name: str, **parameters: Any) -> Rows:
