@@ -1,7 +1,7 @@
 """Deliveries as tenants see them and have them made again."""
 
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import RFC_4122, UUID
 
 import pytest
 
@@ -105,3 +105,10 @@ async def test_ids_are_spelled_as_the_receiver_sees_them(database: Database) -> 
     assert ids.endpoint_id(made.id) == f"whe_{made.id.hex}"
     newest = await rows(database, "SELECT new_id() AS id FROM generate_series(1, 3)")
     assert all(row.id.version == 7 and abs(ids.seconds(row.id) - ids.seconds(made.id)) < 60 for row in newest)
+
+
+async def test_the_databases_ids_sort_in_the_order_in_which_they_were_made(database: Database) -> None:
+    microseconds = "(SELECT count(*) FROM generate_series(n, n + 100))"
+    made = await rows(database, f"SELECT n, new_id() AS id, {microseconds} FROM generate_series(1, 2000) n")
+    assert [row.n for row in sorted(made, key=lambda row: row.id)] == list(range(1, 2001))
+    assert {row.id.version for row in made} == {7} and {row.id.variant for row in made} == {RFC_4122}
