@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jobs import payload
-from jobs.admission import terms
+from jobs.admission import parameters, terms
 from jobs.admission.parameters import CHAT
 from jobs.errors import BadRequest
 from jobs.records import Json
@@ -23,6 +23,8 @@ ENVELOPE_BYTES: Final = 16 * 2**10
 """Room on a line for what stands around its body."""
 DEPTHS: Final = (128, 512, 2048, 8192, 32768)
 """Bytes of a prompt at which its beginning is told from others'."""
+_NUMBER_BITS: Final = 27
+"""Of a beginning's number; its rank stands before them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +136,23 @@ class Seen:
 
 
 class Places:
-    """Where the lines of a file go in their flow: those whose prompts share a beginning stand together, at every depth,
-    where the first of them stood. A file in which none do keeps its order, and so its rows their neighbours.
+    """Where the lines of a file go in their flow.
+
+    Those whose prompts share a beginning stand together, at every depth, so that the engine's prefix cache finds it.
+    What opens a beginning decides where it stands: the longer its answer may be, by powers of two, the earlier, so that
+    no long answer is left running alone at the end (longest processing time first: Graham, 1969). Where neither tells
+    them apart, lines keep the order of the file, and so their rows their neighbours.
     """
 
     def __init__(self) -> None:
         self._beginnings = Seen()
+        self._ranks = bytearray()
+        """Of each beginning, in their order."""
 
     def of(self, body: Json, line: int) -> bytes:
         """Five numbers, of the prompt's first bytes among all beginnings so far, and the line's own, 4 bytes each."""
         prompt = _prompt(body)
+        rank = _rank(body)
         hashed = hashlib.blake2b(digest_size=16)
         numbers, done, number = [], 0, 0
         for depth in DEPTHS:
@@ -151,8 +160,17 @@ class Places:
                 hashed.update(prompt[done:depth])
                 done = depth
                 number = self._beginnings.number(hashed.digest())
+                if number == len(self._ranks):
+                    self._ranks.append(rank)
+                number |= self._ranks[number] << _NUMBER_BITS
             numbers.append(number)
         return struct.pack(">6I", *numbers, line)
+
+
+def _rank(body: Json) -> int:
+    """0 for what may answer without a limit, up to 31 for what answers nothing."""
+    limit = parameters.output_limit(body)
+    return 0 if limit is None else max(0, 31 - limit.bit_length())
 
 
 async def split(chunks: AsyncIterable[bytes], longest: int) -> AsyncIterator[tuple[int, bytes | None]]:

@@ -21,7 +21,6 @@ _BYTES_PER_TOKEN: Final = 4
 _NUMBERS: Final = Struct(">5I4x")
 """Of a line's place."""
 _DIGEST: Final = Struct(">IIQ")
-_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _GENERATING: Final = (parameters.CHAT, parameters.COMPLETIONS, parameters.RESPONSES, parameters.MESSAGES)
 
 
@@ -159,10 +158,10 @@ class Check:
         return shared
 
     def _count_output(self, body: Json) -> None:
-        limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
+        limit = parameters.output_limit(body)
         samples: Any = body.get("n")
-        self._unlimited += not limits
-        self._output_tokens += min(limits, default=0) * (samples if isinstance(samples, int) else 1)
+        self._unlimited += limit is None
+        self._output_tokens += (limit or 0) * (samples if isinstance(samples, int) else 1)
 
 
 def in_words(estimate: Json) -> str:

@@ -25,7 +25,6 @@ _GENERATING: Final = frozenset({parameters.CHAT, parameters.COMPLETIONS, paramet
 _LASTING: Final = Flags.BACKGROUND | Flags.UNSTORED
 """What a request said that holds for its retries too."""
 _SAMPLES: Final = ("n", "best_of")
-_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,8 +263,7 @@ def _cost(endpoint: str, size: int, body: Json, model: Model, agreed: Terms) -> 
     """Estimated tokens for so many bytes of input: what is not generated costs its input alone."""
     if endpoint not in _GENERATING:
         return estimate(size, 0, 1, model, agreed.tier)
-    limits = [body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)]
     prompts = body.get("prompt")
     together = len(prompts) if isinstance(prompts, list) and prompts and isinstance(prompts[0], (str, list)) else 1
     samples = max((body[name] for name in _SAMPLES if isinstance(body.get(name), int)), default=1)
-    return estimate(size, min(limits, default=None), together * samples, model, agreed.tier)
+    return estimate(size, parameters.output_limit(body), together * samples, model, agreed.tier)

@@ -159,6 +159,9 @@ UNSERVABLE: Final[Mapping[str, tuple[str, ...]]] = {"encoding_format": ("bytes",
 """Values by which an engine answers with something else than JSON, which this server could not hand back as it is."""
 
 
+_OUTPUT_LIMITS: Final = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+
 def refuse_strangers(endpoint: str, body: Json, engine: frozenset[str]) -> None:
     """Refuse by name the first parameter that is not ours, the engine's or OpenAI's, or that cannot be had.
 
@@ -206,6 +209,11 @@ def speaks_dialect(body: Json) -> bool:
         return True
     bias = body.get("logit_bias")
     return isinstance(bias, dict) and not all(map(_INTEGER.fullmatch, bias))
+
+
+def output_limit(body: Json) -> int | None:
+    """How many tokens one answer may have, by the smallest of its limits; None without any."""
+    return min((body[name] for name in _OUTPUT_LIMITS if isinstance(body.get(name), int)), default=None)
 
 
 def conversation(endpoint: str, body: Json, line: bool) -> str | None:

@@ -109,6 +109,23 @@ def test_lines_with_nothing_but_their_instructions_in_common_keep_the_order_of_t
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize("instructions", ["", "You are a helpful assistant. " * 10])
+def test_what_may_run_longest_goes_first(instructions: str) -> None:
+    limits: list[dict[str, object]] = [{"max_tokens": 16}, {"max_tokens": 300}, {}, {"max_completion_tokens": 90}]
+    limits += [{"max_tokens": 2**70}, {"max_tokens": 0}, {"max_tokens": 257}]
+    file = input_lines.Places()
+    file.of(chat(instructions), 0)
+    places = {line: file.of(chat(f"{instructions}{line}" * 9) | limit, line) for line, limit in enumerate(limits, 1)}
+    assert sorted(places, key=places.__getitem__) == [3, 5, 2, 7, 4, 1, 6]
+
+
+def test_lines_with_a_beginning_in_common_stand_together_however_long_they_may_run() -> None:
+    file = input_lines.Places()
+    lines = [("a", 16), ("b", 300), ("a", 300), ("b", 16)]
+    places = [file.of(chat(text * 200) | {"max_tokens": limit}, line) for line, (text, limit) in enumerate(lines)]
+    assert sorted(range(4), key=places.__getitem__) == [1, 3, 0, 2]
+
+
 @pytest.mark.parametrize(
     ("body", "deterministic"),
     [({"temperature": 0}, True), ({"seed": 0}, True), ({"temperature": 0.5}, False), ({}, False)],
